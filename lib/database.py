@@ -1,0 +1,201 @@
+"""From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions."""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dotenv import dotenv_values, find_dotenv
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, TablesMissing, shown
+from lib.models import Base
+
+BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
+CONNECT_TIMEOUT_SECONDS = 10  # how long we wait for a PostgreSQL server to answer
+# Any number will do, as long as everybody who creates our tables asks for the same lock.
+CREATE_TABLES_LOCK = 7_155_201
+
+_FORMS = (
+    "Write sqlite:// (in memory), sqlite:///file.db, or "
+    "postgresql://user:password@host:5432/database (postgres:// works too)."
+)
+
+
+def configured_url() -> str | None:
+    """POSTGRES_URL from the environment, or from a .env file here or in a folder above; None if unset."""
+    from_file = dotenv_values(find_dotenv(usecwd=True)).get("POSTGRES_URL")
+    return os.environ.get("POSTGRES_URL", from_file) or None
+
+
+def parse_url(url: str) -> URL:
+    """The URL as SQLAlchemy wants it, with the driver named.
+
+    `postgresql://` alone means psycopg2 in SQLAlchemy 2.0 and psycopg 3 in 2.1, and `postgres://`, which
+    some hosts hand out, is refused by both: so the driver is always spelled out.
+
+    >>> str(parse_url("postgres://ada@db.example/app"))
+    'postgresql+psycopg://ada@db.example/app'
+    """
+    if not isinstance(url, str) or not url.strip():
+        raise InvalidDatabaseURL(f"a database URL must be a text, not {shown(url)}. {_FORMS}")
+    try:
+        parsed = make_url(url.strip())
+    except (ArgumentError, ValueError):
+        # The text may hold a password anywhere, so the message repeats nothing but a scheme.
+        scheme, separator, _ = url.strip().partition("://")
+        beginning = f"it begins with {scheme[:20]!r}" if separator else "it has no ://"
+        raise InvalidDatabaseURL(
+            f"this database URL can't be read ({beginning}). {_FORMS} "
+            "Characters such as @ / : # in a password must be percent-encoded (@ is %40)."
+        ) from None
+    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        if parsed.password and not parsed.host and "host" not in parsed.query:
+            raise InvalidDatabaseURL(f"the database URL names no host: {safe(parsed)}. {_FORMS}")
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        return parsed.set(drivername="sqlite")
+    raise InvalidDatabaseURL(f"{parsed.drivername!r} databases are not supported: {safe(parsed)}. {_FORMS}")
+
+
+def safe(url: URL) -> str:
+    """The URL with its password hidden, for messages and logs."""
+    query = {k: "***" if "password" in k.lower() else v for k, v in url.query.items()}
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
+def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
+    """Open the database and return its engine; the connection is tried, so that errors come now.
+
+    url: None takes POSTGRES_URL (from the environment or a .env file), else SQLite in memory.
+    pool_size, max_overflow: connections kept open, and further ones under load.
+    Errors: InvalidDatabaseURL, DatabaseUnavailable; neither shows the password.
+
+    >>> connect("sqlite://").dialect.name
+    'sqlite'
+    """
+    parsed = parse_url(url if url is not None else configured_url() or "sqlite://")
+    options = {"pool_size": pool_size, "max_overflow": max_overflow}
+    try:
+        engine = _sqlite_engine(parsed, options) if parsed.drivername == "sqlite" else _pg_engine(parsed, options)
+    except ArgumentError as error:
+        raise InvalidDatabaseURL(f"an option of {safe(parsed)} can't be used: {error}. {_FORMS}") from None
+    try:
+        with engine.connect():
+            pass
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        engine.dispose()
+        raise DatabaseUnavailable(_why_unreachable(parsed, error)) from None
+    return engine
+
+
+def _pg_engine(url: URL, options: dict) -> Engine:
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, **options)
+
+
+def _sqlite_engine(url: URL, options: dict) -> Engine:
+    in_memory = url.database in (None, "", ":memory:")
+    address = Path(url.database or ".").absolute().as_uri()
+    if in_memory:
+        # Each connection to ":memory:" is a database of its own, so a second thread would find no tables.
+        # The memdb VFS shares one among all connections of this process, and locks it like a file.
+        # (A StaticPool would share one *connection*: then two threads mix their transactions.)
+        address = f"file:/workbook-{uuid.uuid4()}?vfs=memdb"
+
+    def open_connection() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA foreign_keys = ON")
+        if not in_memory:
+            connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer don't wait for each other
+            connection.execute("PRAGMA synchronous = FULL")  # an acknowledged write survives a power cut
+        return connection
+
+    if in_memory:
+        anchor = open_connection()  # the database lives for as long as one connection to it is open
+        engine = create_engine("sqlite://", creator=open_connection, poolclass=QueuePool, **options)
+        event.listen(engine, "engine_disposed", lambda _: anchor.close())
+        return engine
+    return create_engine(url, creator=open_connection, poolclass=QueuePool, **options)
+
+
+def _why_unreachable(url: URL, error: Exception) -> str:
+    cause = str(getattr(error, "orig", None) or error).strip()
+    if url.password:
+        cause = cause.replace(str(url.password), "***")
+    if url.drivername == "sqlite":
+        folder = Path(url.database).absolute().parent
+        if not folder.is_dir():
+            return f"can't open {safe(url)}: the folder {folder} does not exist. Create it first."
+        return f"can't open {safe(url)}: {cause}. Is it an SQLite file, in a folder that you may write to?"
+    lower = cause.lower()
+    if "password" in lower or "authentication" in lower:
+        remedy = "Check the user name and the password in the URL."
+    elif "does not exist" in lower:
+        remedy = "Create it first, or correct the name at the end of the URL."
+    else:
+        remedy = "Is the server running, and are host and port right? `workbook check` tells more."
+    return f"can't connect to {safe(url)}. {remedy} The server's side says: {cause}"
+
+
+def create_tables(engine: Engine) -> None:
+    """Create the workbook's tables and indexes where they are missing; safe to call twice, or from two places."""
+    with write_transaction(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            # IF NOT EXISTS alone still fails when two do it at the same moment.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_TABLES_LOCK})
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in sorted(table.indexes, key=lambda index: index.name):
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+@contextmanager
+def statement(engine: Engine) -> Iterator[Connection]:
+    """A connection on which each statement is its own transaction; given back at the end of the block."""
+    with _errors_translated(), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def write_transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction for the block: all of it is stored, or, after an error, nothing."""
+    if engine.dialect.name != "sqlite":
+        with _errors_translated(), engine.begin() as connection:
+            yield connection
+        return
+    with statement(engine) as connection:
+        # IMMEDIATE takes the write lock now, and waits for it. A transaction that reads first and asks for
+        # the lock later gets "database is locked" at once when another writer was faster.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            if connection.connection.dbapi_connection.in_transaction:  # a full disk has rolled back already
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+
+@contextmanager
+def _errors_translated() -> Iterator[None]:
+    """SQLAlchemy's errors that a caller can do something about, as errors of the workbook."""
+    try:
+        yield
+    except (OperationalError, ProgrammingError, DBAPIError) as error:
+        cause = str(error.orig).strip()
+        if "no such table" in cause or getattr(error.orig, "sqlstate", None) == "42P01":
+            raise TablesMissing(f"{cause.splitlines()[0]}. Call create_tables(engine) first.") from None
+        if error.connection_invalidated or isinstance(error, OperationalError):
+            raise DatabaseUnavailable(
+                f"the database could not finish this: {cause}. It happened whole or not at all; call again."
+            ) from error
+        raise

@@ -1,0 +1,160 @@
+"""The tables: users, memories, sessions, content_cache; the same on SQLite and on PostgreSQL."""
+
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from lib.errors import InvalidInput, shown
+
+USER_ID_LENGTH = 50  # characters
+NAMESPACE_LENGTH = 100
+KEY_LENGTH = 200
+
+
+def utcnow() -> datetime:
+    """The time now, as an aware datetime in UTC.
+
+    `datetime.utcnow()` is deprecated since Python 3.12 and gives a datetime that doesn't know its zone.
+    """
+    return datetime.now(UTC)
+
+
+_id_lock = threading.Lock()
+_last_id_time = 0
+
+
+def new_id() -> str:
+    """A UUID of version 7 (RFC 9562): later ids sort after earlier ones, also within one microsecond.
+
+    Ids that grow keep new rows at the end of the primary key's index, and break ties between memories
+    of one instant in the order of their writing. Python has `uuid.uuid7` only from 3.14 on.
+
+    >>> ids = [new_id() for _ in range(1000)]
+    >>> ids == sorted(set(ids))
+    True
+    """
+    global _last_id_time
+    with _id_lock:
+        # 60 bits: milliseconds in the upper 48, 1/4096 of a millisecond in the lower 12.
+        now = time.time_ns() * 4096 // 1_000_000
+        _last_id_time = now = max(now, _last_id_time + 1)
+    random_bits = uuid.uuid4().int & ((1 << 62) - 1)
+    return str(uuid.UUID(int=(now >> 12) << 80 | 7 << 76 | (now & 0xFFF) << 64 | 2 << 62 | random_bits))
+
+
+class UTCDateTime(TypeDecorator):
+    """Aware datetimes in UTC, in and out, on both databases.
+
+    SQLite has no time zones: a plain `DateTime(timezone=True)` comes back naive from it, and comparing
+    that with an aware datetime raises TypeError. Here a naive datetime is refused on its way in.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else as_utc(value)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def as_utc(value: datetime) -> datetime:
+    """The same instant in UTC; InvalidInput for anything but an aware datetime.
+
+    >>> from datetime import timedelta, timezone
+    >>> as_utc(datetime(2026, 3, 1, 9, tzinfo=timezone(timedelta(hours=2)))).hour
+    7
+    """
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"a time must be a datetime, not {type(value).__name__}: {shown(value)}.")
+    if value.utcoffset() is None:
+        raise InvalidInput(
+            f"{value.isoformat()} has no time zone, so it could be any of 24 hours. "
+            "Use datetime.now(UTC), or value.replace(tzinfo=UTC) if it is in UTC already."
+        )
+    return value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Columns of type `dict` hold JSON: JSONB on PostgreSQL, text on SQLite."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        dict[str, Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+        datetime: UTCDateTime(),
+    }
+
+
+def _user_id_column(**options: Any) -> Mapped[Any]:
+    return mapped_column(String(USER_ID_LENGTH), ForeignKey("users.id", ondelete="CASCADE"), **options)
+
+
+class User(Base):
+    """A person that the agent talks with. Deleting one deletes all that belongs to them."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(String(USER_ID_LENGTH), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    preferences: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Memory(Base):
+    """One memory: user, namespace, key, JSON value, and when it came and last changed."""
+
+    __tablename__ = "memories"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    user_id: Mapped[str] = _user_id_column()
+    namespace: Mapped[str] = mapped_column(String(NAMESPACE_LENGTH))
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
+    value: Mapped[dict[str, Any]]
+    search_text: Mapped[str] = mapped_column(Text, default="")  # the value's texts, folded: see lib.values
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "namespace", "key", name="uq_memory_user_namespace_key"),
+        # These two also order: the newest ten are the first ten entries, whatever the size of the table.
+        # The id breaks ties inside the index; without it, memories of one instant would be sorted by hand.
+        Index("ix_memory_newest_in_namespace", "user_id", "namespace", updated_at.desc(), id.desc()),
+        Index("ix_memory_newest_of_user", "user_id", updated_at.desc(), id.desc()),
+    )
+
+
+class ConversationSession(Base):
+    """One conversation from its start to its end. (`Session` is SQLAlchemy's name.)"""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    user_id: Mapped[str] = _user_id_column(index=True)
+    started_at: Mapped[datetime] = mapped_column(default=utcnow)
+    ended_at: Mapped[datetime | None]
+    summary: Mapped[str | None] = mapped_column(Text)
+    # The column is named metadata, as in the schema; the attribute can't be: declarative classes reserve it.
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+
+
+class CachedContent(Base):
+    """One cached output of a model, found by the hash of everything that it was made from."""
+
+    __tablename__ = "content_cache"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    content_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    content_type: Mapped[str] = mapped_column(String(50))
+    content: Mapped[dict[str, Any]]
+    # NULL for content that is shared; else the one user that it was derived from and may be served to.
+    user_id: Mapped[str | None] = _user_id_column(index=True)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    access_count: Mapped[int] = mapped_column(default=0)
+    last_accessed: Mapped[datetime | None]

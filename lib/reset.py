@@ -1,0 +1,172 @@
+"""Put notebooks/ and data/ back to how they came, and lose nothing of the learner's on the way.
+
+The originals are those of git's last commit or, in a folder that was downloaded without git, those of a
+snapshot which `workbook` takes before it opens JupyterLab for the first time.
+"""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lib.errors import WorkbookError
+
+FOLDERS = ("notebooks", "data")
+SNAPSHOT = Path(".workbook", "pristine")
+COPIES = "my_copies"
+_CACHES = (".ipynb_checkpoints", "__pycache__", ".virtual_documents")
+
+
+def take_snapshot(root: Path) -> bool:
+    """Copy notebooks/ and data/ to .workbook/pristine; True if it was done now.
+
+    Nothing happens where a snapshot exists, or where nobody may write: there, nothing can be changed either.
+    """
+    snapshot = root / SNAPSHOT
+    if snapshot.exists():
+        return False
+    partial = None
+    try:
+        snapshot.parent.mkdir(exist_ok=True)
+        # Renamed when it is whole: half a snapshot would later pass for all of it.
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=snapshot.parent))
+        for folder in FOLDERS:
+            if (root / folder).is_dir():
+                shutil.copytree(root / folder, partial / folder, ignore=shutil.ignore_patterns(*_CACHES))
+        partial.rename(snapshot)
+    except OSError:
+        return False
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)  # does nothing after the rename
+    return True
+
+
+def reset(root: Path, *, yes: bool = False, ask: Callable[[str], str] = input) -> int:
+    """List what changed, ask, copy the changed files to my_copies/<UTC time>, put the originals back.
+
+    yes: don't ask. Without it, and without a terminal to ask on, nothing is changed.
+    Returns the exit code: 0 when everything is as it came, 1 when changes were left alone.
+    """
+    originals, source = find_originals(root)
+    names = changed_files(root, originals)
+    if not names:
+        print(f"Nothing to do: notebooks and data are as in {source}.")
+        return 0
+    print(f"Changed since {source}:")
+    for name in names:
+        print(f"  {name}" if (root / name).exists() else f"  {name} (deleted)")
+    if not yes and not sys.stdin.isatty():
+        print("Nothing was changed, because there is no terminal to ask on. Run `workbook reset --yes` to go on.")
+        return 1
+    if not yes and ask(f"Put them back? Yours are copied to {COPIES} first. [y/N] ").strip().lower() not in (
+        "y",
+        "yes",
+    ):
+        print("Nothing was changed.")
+        return 1
+    try:
+        # All copies come before the first replacement: whenever this is interrupted, each file of the
+        # learner's is in its old place, in my_copies, or in both.
+        copies = keep_copies(root, names)
+        for name in names:
+            write_atomically(root / name, originals[name])
+    except OSError as error:
+        raise WorkbookError(
+            f"can't write {error.filename}: {error.strerror}. What was put back until now has its copy in {COPIES}; "
+            "close the programs that use the file, make sure that you may write here, and run reset again."
+        ) from None
+    count = f"{len(names)} file{'s' if len(names) > 1 else ''}"
+    print(f"Put back {count}. " + (f"Your versions are in {copies}." if copies else ""))
+    print("A notebook that is open in JupyterLab still shows yours: choose File > Reload Notebook from Disk.")
+    return 0
+
+
+def find_originals(root: Path) -> tuple[dict[str, bytes], str]:
+    """The content of each original file by its path from root, with "/" on every system; and where it is from."""
+    if committed := _committed_files(root):
+        return committed, "the last commit"
+    snapshot = root / SNAPSHOT
+    if snapshot.is_dir():
+        files = sorted(path for path in snapshot.rglob("*") if path.is_file())
+        return {path.relative_to(snapshot).as_posix(): path.read_bytes() for path in files}, "the first start"
+    raise WorkbookError(
+        f"the originals of {root} are unknown: it's no git checkout (or git is not installed), and there is no "
+        f"{SNAPSHOT.as_posix()}, which `workbook` makes when it opens JupyterLab. Download the workbook again."
+    )
+
+
+def changed_files(root: Path, originals: dict[str, bytes]) -> list[str]:
+    """Names of the originals that are missing from root or have another content, sorted."""
+    for name in originals:
+        if (root / name).is_dir():
+            raise WorkbookError(f"{root / name} is a folder, and should be a file. Rename it, then run reset again.")
+    # Files that the learner added have no original, so they are never looked at.
+    return sorted(
+        name
+        for name, content in originals.items()
+        if not (root / name).is_file() or (root / name).read_bytes() != content
+    )
+
+
+def keep_copies(root: Path, names: list[str]) -> Path | None:
+    """Copy the files that exist to a new folder my_copies/<UTC time>; returns it, None if there is none to copy."""
+    existing = [name for name in names if (root / name).is_file()]
+    if not existing:
+        return None
+    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"  # no ":", which Windows refuses in a name
+    folder, attempt = root / COPIES / stamp, 1
+    while folder.exists():  # a second reset in one second must not write over the copies of the first
+        attempt += 1
+        folder = root / COPIES / f"{stamp}-{attempt}"
+    for name in existing:
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, copy)
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write the whole file or nothing: a reader, or a kill at any moment, finds the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")  # one fixed name, so that a killed run leaves at most one
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _committed_files(root: Path) -> dict[str, bytes]:
+    """The files of FOLDERS in git's HEAD; empty where root isn't in a checkout that holds them."""
+    listed = _git(root, "ls-tree", "--name-only", "-z", "HEAD", "--", *FOLDERS).decode()
+    folders = [name for name in listed.split("\0") if name]
+    if not folders:
+        return {}
+    # `archive` and not `show`: it ends lines as a checkout does here (Windows), so equal files compare equal.
+    packed = _git(root, "archive", "--format=tar", "HEAD", *folders)
+    if not packed:
+        return {}
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """What git prints; nothing if git isn't there or refuses."""
+    git = shutil.which("git")
+    if git is None:
+        return b""
+    # Inside a git hook, GIT_DIR and its kin point to another repository.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run([git, "-C", str(root), *arguments], capture_output=True, env=clean).stdout

@@ -1,0 +1,266 @@
+"""The memory store: (user, namespace, key) -> JSON value, on SQLite and on PostgreSQL."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Text, bindparam, cast, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import IntegrityError
+from tqdm.auto import tqdm
+
+from lib.conditions import Conditions, check_name, folded_term
+from lib.database import statement, write_transaction
+from lib.errors import InvalidInput, shown
+from lib.items import Forgotten, MemoryItem, MemoryList
+from lib.models import (
+    KEY_LENGTH,
+    NAMESPACE_LENGTH,
+    USER_ID_LENGTH,
+    CachedContent,
+    ConversationSession,
+    Memory,
+    User,
+    as_utc,
+    new_id,
+    utcnow,
+)
+from lib.values import prepare
+
+MAX_COUNT = 2**31 - 1  # a limit or an offset
+BATCH = 1000  # memories sent at a time by put_many
+
+_memories = Memory.__table__
+_columns = (
+    _memories.c.user_id, _memories.c.namespace, _memories.c.key, _memories.c.value,
+    _memories.c.created_at, _memories.c.updated_at,
+)  # fmt: skip
+_get = select(_memories.c.value).where(
+    _memories.c.user_id == bindparam("user_id"),
+    _memories.c.namespace == bindparam("namespace"),
+    _memories.c.key == bindparam("key"),
+)
+
+
+class MemoryStore:
+    """Long-term memory of an agent: put, get, search, delete.
+
+    Every call is one short transaction: it happens whole or not at all, and holds nothing afterwards. A store
+    may be shared by threads; processes each make their own. `now` gives the time that memories are stamped
+    with; a lesson or a test passes a clock of its own.
+
+    >>> from lib.database import connect, create_tables
+    >>> engine = connect("sqlite://")
+    >>> create_tables(engine)
+    >>> store = MemoryStore(engine)
+    >>> item = store.put("ada", "preferences", "language", {"content": "Prefers Python"})
+    >>> store.get("ada", "preferences", "language")
+    {'content': 'Prefers Python'}
+    """
+
+    def __init__(self, engine: Engine, *, now: Callable[[], datetime] = utcnow):
+        self._engine = engine
+        self._now = now
+        self._dialect = engine.dialect.name
+        self._upsert = _upsert_statement(self._dialect)
+
+    def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
+        """Store a memory, or replace the one with this key; `created_at` is kept, `updated_at` moves.
+
+        user_id, namespace, key: not empty, at most 50, 100 and 200 characters. An unknown user is added.
+        value: a JSON object of at most 10 MB. The whole value is replaced, not merged.
+        Errors: InvalidInput, before anything is stored.
+        """
+        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
+        try:
+            with statement(self._engine) as connection:
+                created_at = connection.execute(self._upsert, row).scalar_one()
+        except IntegrityError:
+            # The user isn't there (yet, or any more). Trying the memory first keeps the common case at one
+            # statement, and one round trip.
+            with write_transaction(self._engine) as connection:
+                self._add_user(connection, user_id)
+                created_at = connection.execute(self._upsert, row).scalar_one()
+        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
+
+    def put_many(
+        self, user_id: str, memories: Iterable[tuple[str, str, dict[str, Any]]], *, progress: bool = False
+    ) -> int:
+        """Store many memories of one user in one transaction: all of them or, after an error, none.
+
+        memories: (namespace, key, value) each; of two with one key the later one stays.
+        progress: show a bar. Returns how many were stored.
+        """
+        now = as_utc(self._now())
+        rows = []
+        for number, memory in enumerate(memories):
+            try:
+                namespace, key, value = memory
+            except (TypeError, ValueError):
+                raise InvalidInput(f"memory {number} must be (namespace, key, value), not {shown(memory)}.") from None
+            rows.append(self._row(user_id, namespace, key, value, now)[1])
+        check_name(user_id, "user_id", USER_ID_LENGTH)
+        if not rows:
+            return 0
+        # Everybody writes in one order of keys, so that two batches wait for each other and never deadlock.
+        # The sort is stable: of two memories with one key the later one still comes last.
+        rows.sort(key=lambda row: (row["namespace"], row["key"]))
+        upsert = _upsert_statement(self._dialect, returning=False)
+        with write_transaction(self._engine) as connection:
+            self._add_user(connection, user_id)
+            with tqdm(total=len(rows), unit="memory", unit_scale=True, disable=not progress) as bar:
+                for start in range(0, len(rows), BATCH):
+                    batch = rows[start : start + BATCH]
+                    connection.execute(upsert, batch)
+                    bar.update(len(batch))
+        return len({(row["namespace"], row["key"]) for row in rows})
+
+    def get(self, user_id: str, namespace: str, key: str) -> dict[str, Any] | None:
+        """The value of one memory, or None if there is none."""
+        identity = _identity(user_id, namespace, key)
+        with statement(self._engine) as connection:
+            return connection.execute(_get, identity).scalar_one_or_none()
+
+    def search(
+        self,
+        user_id: str,
+        namespace: str | None = None,
+        *,
+        filter: Mapping[str, str | int | float | bool | None] | None = None,
+        topics: Sequence[str] | None = None,
+        key_prefix: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        min_confidence: float | None = None,
+        limit: int | None = 10,
+        offset: int = 0,
+    ) -> MemoryList:
+        """Memories of a user, newest first; all conditions given must hold.
+
+        namespace: None searches all of them.
+        filter: fields of the value that must equal these, such as {"type": "episodic"}.
+        topics: the value's list "topics" holds at least one of these, spelled alike.
+        since, until: updated at or after, and before, these aware datetimes.
+        min_confidence: the value's number "confidence" is at least this; values without one are left out.
+        limit, offset: how many (None: all), after skipping how many.
+        """
+        conditions = Conditions(namespace, filter, topics, key_prefix, since, until, min_confidence)
+        return self._find(user_id, conditions, limit, offset)
+
+    def search_by_content(
+        self,
+        user_id: str,
+        term: str,
+        namespace: str | None = None,
+        *,
+        limit: int | None = 10,
+        offset: int = 0,
+        **conditions: Any,
+    ) -> MemoryList:
+        """Memories whose value holds the term somewhere in its texts or numbers, newest first.
+
+        term: taken literally, but without regard to case and accents: "MONTREAL" finds "Montréal". The names
+            of JSON fields are not searched. This is a search for a substring: it doesn't rank, and a whole
+            question will hardly ever be found.
+        conditions: filter, topics, key_prefix, since, until, min_confidence, as for `search`.
+        """
+        return self._find(user_id, Conditions(namespace, contains=folded_term(term), **conditions), limit, offset)
+
+    def delete(self, user_id: str, namespace: str, key: str) -> bool:
+        """Delete one memory. True if there was one."""
+        identity = _identity(user_id, namespace, key)
+        with statement(self._engine) as connection:
+            return connection.execute(delete(_memories).filter_by(**identity)).rowcount > 0
+
+    def clear(self, user_id: str, namespace: str) -> int:
+        """Delete all memories of one namespace; returns how many there were."""
+        check_name(user_id, "user_id", USER_ID_LENGTH)
+        check_name(namespace, "namespace", NAMESPACE_LENGTH)
+        with statement(self._engine) as connection:
+            return connection.execute(delete(_memories).filter_by(user_id=user_id, namespace=namespace)).rowcount
+
+    def list_namespaces(self, user_id: str) -> dict[str, int]:
+        """The user's namespaces in alphabetical order, with the number of memories in each."""
+        check_name(user_id, "user_id", USER_ID_LENGTH)
+        counts = select(_memories.c.namespace, func.count()).where(_memories.c.user_id == user_id)
+        with statement(self._engine) as connection:
+            rows = connection.execute(counts.group_by(_memories.c.namespace)).all()
+        return dict(sorted((namespace, count) for namespace, count in rows))
+
+    def forget_user(self, user_id: str) -> Forgotten:
+        """Delete the user and every row about them, in every table; in one transaction."""
+        check_name(user_id, "user_id", USER_ID_LENGTH)
+        with write_transaction(self._engine) as connection:
+            # The user first: somebody who is writing for this user holds that row, and so will we.
+            connection.execute(select(User.id).where(User.id == user_id).with_for_update())
+            counts = [
+                connection.execute(delete(table).where(table.user_id == user_id)).rowcount
+                for table in (Memory, ConversationSession, CachedContent)
+            ]
+            connection.execute(delete(User).where(User.id == user_id))
+        return Forgotten(*counts)
+
+    def _row(self, user_id: str, namespace: str, key: str, value: Any, now: datetime) -> tuple[dict, dict]:
+        """(the canonical value, the row to store), everything checked."""
+        identity = _identity(user_id, namespace, key)
+        canonical, as_json, search_text = prepare(value)
+        row = {**identity, "id": new_id(), "value": as_json, "search_text": search_text}
+        return canonical, {**row, "created_at": now, "updated_at": now}
+
+    def _add_user(self, connection: Any, user_id: str) -> None:
+        insert = (postgresql if self._dialect == "postgresql" else sqlite).insert
+        new_user = insert(User).values(id=user_id, created_at=self._now(), preferences={})
+        # Not DO NOTHING: that wouldn't lock a user who is there, and somebody might forget them before we end.
+        unchanged = {"created_at": User.created_at}
+        connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_=unchanged))
+
+    def _find(self, user_id: str, conditions: Conditions, limit: int | None, offset: int) -> MemoryList:
+        check_name(user_id, "user_id", USER_ID_LENGTH)
+        query = (
+            select(*_columns)
+            .where(_memories.c.user_id == user_id, *conditions.clauses(self._dialect))
+            .order_by(_memories.c.updated_at.desc(), _memories.c.id.desc())
+            .limit(None if limit is None else _count(limit, "limit"))
+            .offset(_count(offset, "offset"))
+        )
+        with statement(self._engine) as connection:
+            return MemoryList(MemoryItem(*row) for row in connection.execute(query))
+
+
+def _upsert_statement(dialect: str, *, returning: bool = True) -> Any:
+    """Insert a memory, or update the one with its key: one statement, so that no second writer fits between.
+
+    The value arrives as JSON text that is ready to store; SQLAlchemy would serialize it a second time.
+    """
+    value: Any = bindparam("value", type_=Text)
+    if dialect == "postgresql":
+        insert, value = postgresql.insert, cast(value, JSONB)
+    else:
+        insert = sqlite.insert
+    new = insert(_memories).values(
+        value=value,
+        **{
+            name: bindparam(name)
+            for name in ("id", "user_id", "namespace", "key", "search_text", "created_at", "updated_at")
+        },
+    )
+    upsert = new.on_conflict_do_update(
+        index_elements=["user_id", "namespace", "key"],
+        set_={name: new.excluded[name] for name in ("value", "search_text", "updated_at")},
+    )
+    return upsert.returning(_memories.c.created_at) if returning else upsert
+
+
+def _identity(user_id: str, namespace: str, key: str) -> dict[str, str]:
+    return {
+        "user_id": check_name(user_id, "user_id", USER_ID_LENGTH),
+        "namespace": check_name(namespace, "namespace", NAMESPACE_LENGTH),
+        "key": check_name(key, "key", KEY_LENGTH),
+    }
+
+
+def _count(number: int, name: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_COUNT:
+        raise InvalidInput(f"{name} must be a whole number from 0 to {MAX_COUNT:,}, not {shown(number)}.")
+    return number

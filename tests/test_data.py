@@ -1,0 +1,112 @@
+"""The data files keep the promises of data/README.md."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+PEOPLE = ("zoe", "tomas", "amelie")
+NAMESPACES = {
+    "semantic": {"facts", "preferences", "goals", "struggles"},
+    "episodic": {"episodes"},
+    "procedural": {"procedures"},
+}
+MEMORY_FIELDS = [
+    "id", "person", "type", "namespace", "key", "content", "topics", "confidence",
+    "source_session", "source_turn", "valid_from", "superseded_by",
+]  # fmt: skip
+
+
+def read(name: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+def moment(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+SESSIONS = {session["session"]: session for session in read("conversations.jsonl")}
+MEMORIES = {memory["id"]: memory for memory in read("memories.jsonl")}
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+def test_each_person_has_twelve_sessions_of_eight_turns_over_half_a_year(person):
+    sessions = [session for session in SESSIONS.values() if session["person"] == person]
+
+    assert len(sessions) >= 12
+    assert all(len(session["turns"]) >= 8 for session in sessions)
+    starts = [moment(session["started_at"]) for session in sessions]
+    assert starts == sorted(starts)
+    assert starts[-1] - starts[0] >= timedelta(days=170)
+
+
+def test_sessions_have_the_documented_fields_and_alternating_speakers():
+    for session in SESSIONS.values():
+        assert list(session) == ["person", "session", "started_at", "ended_at", "turns"]
+        assert moment(session["started_at"]) < moment(session["ended_at"])
+        for number, turn in enumerate(session["turns"], 1):
+            assert list(turn) == ["turn", "speaker", "text"]
+            assert turn["turn"] == number
+            assert turn["speaker"] == ("user" if number % 2 else "assistant")
+
+
+def test_memories_have_the_documented_fields_and_ranges():
+    for memory in MEMORIES.values():
+        assert list(memory) == MEMORY_FIELDS
+        assert memory["person"] in PEOPLE
+        assert memory["namespace"] in NAMESPACES[memory["type"]]
+        assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", memory["key"])
+        assert 10 <= len(memory["content"]) <= 300
+        assert 1 <= len(memory["topics"]) <= 4
+        assert 0 < memory["confidence"] <= 1
+
+
+def test_every_memory_comes_from_a_turn_of_its_own_person():
+    for memory in MEMORIES.values():
+        session = SESSIONS[memory["source_session"]]
+
+        assert session["person"] == memory["person"]
+        assert 1 <= memory["source_turn"] <= len(session["turns"])
+        assert moment(session["started_at"]) <= moment(memory["valid_from"]) <= moment(session["ended_at"])
+        if memory["type"] == "semantic":
+            assert session["turns"][memory["source_turn"] - 1]["speaker"] == "user"
+
+
+def test_a_memory_is_superseded_by_a_later_one_at_the_same_address():
+    for memory in MEMORIES.values():
+        if memory["superseded_by"]:
+            newer = MEMORIES[memory["superseded_by"]]
+            address = ("person", "namespace", "key")
+
+            assert [newer[field] for field in address] == [memory[field] for field in address]
+            assert moment(newer["valid_from"]) > moment(memory["valid_from"])
+
+
+def test_an_address_has_one_current_memory():
+    current = Counter((m["person"], m["namespace"], m["key"]) for m in MEMORIES.values() if not m["superseded_by"])
+
+    assert set(current.values()) == {1}
+
+
+def test_texts_are_in_normal_form_and_said_once():
+    texts = [turn["text"] for session in SESSIONS.values() for turn in session["turns"]]
+    texts += [memory["content"] for memory in MEMORIES.values()]
+
+    assert len(texts) == len(set(texts))
+    assert all(unicodedata.is_normalized("NFC", text) for text in texts)
+
+
+def test_the_data_sheet_states_the_counts():
+    sheet = (DATA / "README.md").read_text(encoding="utf-8")
+
+    for person in PEOPLE:
+        sessions = [session for session in SESSIONS.values() if session["person"] == person]
+        turns = sum(len(session["turns"]) for session in sessions)
+        memories = [memory for memory in MEMORIES.values() if memory["person"] == person]
+        replaced = sum(bool(memory["superseded_by"]) for memory in memories)
+        assert f"| {person} | {len(sessions)} | {turns} | {len(memories)} | {replaced} |" in sheet

@@ -1,0 +1,148 @@
+"""Every exercise: the untouched stub is told "not yet", the solution passes, plausible wrong answers are refused."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lib.exercises import CHECKS, check, verdict
+from lib.lesson import load_sessions
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def always(answer):
+    return lambda *arguments: answer
+
+
+def destructive_rename(store, user_id, namespace, old, new):
+    value = store.get(user_id, namespace, old)
+    store.delete(user_id, namespace, old)
+    store.put(user_id, namespace, new, value)
+    return True
+
+
+def overwriting_rename(store, user_id, namespace, old, new):
+    value = store.get(user_id, namespace, old)
+    if value is None:
+        return False
+    store.delete(user_id, namespace, old)
+    store.put(user_id, namespace, new, value)
+    return True
+
+
+def ten_only(store, user_id):
+    found = {}
+    for item in store.search(user_id):
+        found.setdefault(item.namespace, {})[item.key] = item.value
+    for namespace in store.list_namespaces(user_id):
+        found[namespace] = {item.key: item.value for item in store.search(user_id, namespace)}
+    return found
+
+
+def flat_export(store, user_id):
+    return {item.key: item.value for item in store.search(user_id, limit=None)}
+
+
+def any_newest(store, user_id):
+    found = store.search(user_id, limit=1)
+    return found[0].value["content"] if found else None
+
+
+INSERT = "INSERT INTO notes VALUES (:user_id, :key, :value, :now, :now)"
+VALUE = {"content": "Built a VPC, and it worked", "type": "episodic", "topics": ["labs"], "confidence": 1.0}
+
+# Exercise, a wrong answer that a reader might well give, and what the message must name.
+WRONG = [
+    ("0.1", 14, "number of sessions"),
+    ("0.1", sum(len(session["turns"]) for session in load_sessions()), "all three people"),
+    ("0.1", "many", "not the number"),
+    ("1.1", datetime.fromisoformat, "UTC"),
+    ("1.1", lambda text: datetime.fromisoformat(text).replace(tzinfo=UTC), "astimezone"),
+    ("1.1", lambda text: text, "return a datetime"),
+    ("1.2", "Built a VPC", "a value is a dict"),
+    ("1.2", {**VALUE, "type": "episode"}, "episodic"),
+    ("1.2", {**VALUE, "topics": "labs"}, "list"),
+    ("1.2", {**VALUE, "confidence": 100}, "confidence"),
+    ("1.3", lambda memory: (memory["namespace"], memory["id"], memory), "id as the key"),
+    ("1.3", lambda memory: (memory["namespace"], memory["key"], {"content": memory["content"]}), "lost"),
+    ("1.3", lambda memory: (memory["namespace"], memory["key"], memory), "column already"),
+    ("1.4", ["updated_at"], "doesn't lead"),
+    ("1.4", ["user_id", "namespace"], "sorted by hand"),
+    ("1.4", ["user_id", "updated_at", "namespace"], "doesn't lead"),
+    ("1.4", ["user", "namespace"], "refuses"),
+    ("2.1", INSERT.replace("INSERT", "INSERT OR REPLACE"), "created_at has moved"),
+    ("2.1", INSERT, "ON CONFLICT"),
+    ("2.1", INSERT + " ON CONFLICT (user_id, key) DO NOTHING", "newer value"),
+    ("2.1", INSERT + " ON CONFLICT (user_id, key) DO UPDATE SET value = excluded.value", "updated_at has not moved"),
+    ("2.2", lambda store, user, namespace: (store.search(user, namespace) or [None])[0], "content"),
+    ("2.2", lambda store, user, space: any_newest(store, user), "another namespace"),
+    ("2.2", always(None), "content"),
+    ("2.3", destructive_rename, "your code stopped"),
+    ("2.3", overwriting_rename, "wrote over|taken"),
+    ("2.3", always(True), "return False"),
+    ("2.4", ten_only, "only ten"),
+    ("2.4", flat_export, "one entry a namespace"),
+]
+
+
+def stubs_and_solutions():
+    for path in sorted((NOTEBOOKS / "solutions").glob("*.ipynb")):
+        chapter = json.loads((NOTEBOOKS / path.name).read_text(encoding="utf-8"))
+        stubs = [cell for cell in chapter["cells"] if "exercise" in cell["metadata"].get("tags", [])]
+        yield path.stem[:2], stubs
+
+
+def test_every_check_has_at_least_two_wrong_answers_and_a_stub():
+    check_all_chapters_are_loaded()
+
+    for number in CHECKS:
+        assert sum(number == exercise for exercise, *_ in WRONG) >= 2, number
+    stubs = {f"{int(chapter)}.{n}" for chapter, cells in stubs_and_solutions() for n, _ in enumerate(cells, 1)}
+    assert stubs == set(CHECKS)
+
+
+def check_all_chapters_are_loaded():
+    check("0.1", ...)
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "named"), WRONG, ids=[f"{number}-{n}" for n, (number, *_) in enumerate(WRONG)]
+)
+def test_a_wrong_answer_is_refused_and_the_fault_named(number, answer, named):
+    check_all_chapters_are_loaded()
+
+    said = verdict(number, answer)
+
+    assert said.startswith("not right yet: ")
+    assert any(part in said for part in named.split("|")), said
+
+
+def test_untouched_stubs_are_told_not_yet():
+    check_all_chapters_are_loaded()
+    for chapter, stubs in stubs_and_solutions():
+        for number, stub in enumerate(stubs, 1):
+            namespace: dict = {}
+            exec("".join(stub["source"]), namespace)
+            (answer,) = (value for name, value in namespace.items() if not name.startswith("__"))
+
+            assert verdict(f"{int(chapter)}.{number}", answer).startswith("not yet"), stub
+
+
+def test_solutions_print_passed():
+    for path in sorted((NOTEBOOKS / "solutions").glob("*.ipynb")):
+        outputs = json.dumps(json.loads(path.read_text(encoding="utf-8"))["cells"])
+
+        assert "passed. Well done." in outputs
+        assert "not right yet" not in outputs and "not yet" not in outputs
+
+
+def test_a_check_never_raises_whatever_the_answer_does(capsys):
+    def broken(*arguments):
+        raise SystemError("of the reader's own making")
+
+    for number in ("1.1", "1.3", "2.2", "2.3", "2.4"):
+        check(number, broken)
+
+    assert capsys.readouterr().out.count("not right yet: your code stopped") == 5

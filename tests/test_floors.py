@@ -1,0 +1,88 @@
+"""The shape of lib: who may import whom, how long a file may be, and what `import lib` costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIB = ROOT / "lib"
+LONGEST_FILE = 300  # lines
+HEAVY = {"langchain", "langchain_core", "langchain_openai", "onnxruntime", "pandas", "matplotlib", "openai", "numpy"}
+
+# A module imports only from floors below its own. A new module needs a place here: as low as it can be.
+FLOORS = {
+    "errors": 0, "items": 0, "postgres_watcher": 0, "ranking": 0,
+    "models": 1, "values": 1, "local_postgres": 1, "embeddings": 1, "practice_model": 1, "reset": 1,
+    "conditions": 2, "database": 2, "chat_model": 2,
+    "store": 3, "practice": 3, "preflight": 3,
+    "cache": 4, "retrieval": 4, "tools": 4,
+    "formation": 5, "context": 5,
+    "jobs": 6,
+    "plots": 7, "lesson": 7,
+    "exercises": 8,  # a package: its own modules may import one another
+    "__init__": 9, "__main__": 9,
+}  # fmt: skip
+
+files = sorted(LIB.rglob("*.py"))
+
+
+def module_of(file: Path) -> str:
+    """`lib/store.py` is store, and everything in `lib/exercises/` is exercises."""
+    inside = file.relative_to(LIB)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imported_modules(file: Path) -> set[str]:
+    """The modules of lib that a file imports, also those that it imports inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name} has a relative import; write `from lib…`"
+            # `from lib import store` imports a module too, `from lib.store import MemoryStore` names one already.
+            found |= {f"{node.module}.{alias.name}" if node.module == "lib" else node.module for alias in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("lib.")} | {"__init__" for n in found if n == "lib"}
+
+
+@pytest.mark.parametrize("file", files, ids=lambda file: str(file.relative_to(LIB)))
+def test_a_module_imports_only_from_floors_below(file: Path) -> None:
+    module = module_of(file)
+    assert module in FLOORS, f"{file.name} has no floor yet: give it one in {Path(__file__).name}"
+
+    wrong = {name for name in imported_modules(file) - {module} if FLOORS.get(name, 99) >= FLOORS[module]}
+
+    assert not wrong, f"{module} (floor {FLOORS[module]}) imports {', '.join(sorted(wrong))}, which isn't below it"
+
+
+@pytest.mark.parametrize("file", files, ids=lambda file: str(file.relative_to(LIB)))
+def test_no_file_is_longer_than_the_limit(file: Path) -> None:
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+
+    assert lines <= LONGEST_FILE, f"{file.name} has {lines} lines: it does two things; part them"
+
+
+def test_the_check_sees_every_way_to_import(tmp_path: Path) -> None:
+    file = tmp_path / "sample.py"
+    file.write_text("import os, lib.cache\nfrom lib.store import X\ndef f():\n    from lib import jobs\n    import lib")
+
+    assert imported_modules(file) == {"cache", "store", "jobs", "__init__"}
+
+
+def test_import_lib_loads_nothing_heavy() -> None:
+    code = "import lib, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
+
+    assert "lib" in loaded and "sqlalchemy" in loaded
+    assert not loaded & HEAVY
+
+
+def test_all_that_lib_exports_is_there() -> None:
+    import lib
+
+    assert sorted(lib.__all__) == lib.__all__
+    assert all(hasattr(lib, name) for name in lib.__all__)
