@@ -192,7 +192,9 @@ class MemoryStore:
         """Delete the user and every row about them, in every table; in one transaction."""
         check_name(user_id, "user_id", USER_ID_LENGTH)
         with write_transaction(self._engine) as connection:
-            # The user first: somebody who is writing for this user holds that row, and so will we.
+            # The user first, as in every writer of many rows: who holds that row has the others wait. It is added
+            # if it isn't there, because a row that doesn't exist can't be held, and two would meet half-way.
+            self._add_user(connection, user_id)
             connection.execute(select(User.id).where(User.id == user_id).with_for_update())
             counts = [
                 connection.execute(delete(table).where(table.user_id == user_id)).rowcount
