@@ -1,23 +1,28 @@
 """From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions."""
 
 import os
+import select
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values, find_dotenv
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, OperationalError, ProgrammingError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, TablesMissing, shown
 from lib.models import Base
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
+PING_AFTER_SECONDS = 5.0  # a connection that was idle for longer is asked whether it still lives
 CONNECT_TIMEOUT_SECONDS = 10  # how long we wait for a PostgreSQL server to answer
 # Any number will do, as long as everybody who creates our tables asks for the same lock.
 CREATE_TABLES_LOCK = 7_155_201
@@ -97,7 +102,31 @@ def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 1
 
 def _pg_engine(url: URL, options: dict) -> Engine:
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    return create_engine(url, connect_args=timeout, pool_pre_ping=True, **options)
+    engine = create_engine(url, connect_args=timeout, **options)
+    event.listen(engine, "checkin", lambda _, record: record.info.update(used=time.monotonic()))
+    event.listen(engine, "checkout", partial(_ping_if_doubtful, engine))
+    return engine
+
+
+def _ping_if_doubtful(engine: Engine, connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+    """Ask a connection whether it still lives, if there is reason to doubt it; if not, the pool opens others.
+
+    pool_pre_ping=True would ask every time, which takes as long as reading a memory. But a server that ends
+    says so, and a network that ends silently is rare enough to be looked for only after a pause.
+    """
+    paused = time.monotonic() - record.info.get("used", 0) > PING_AFTER_SECONDS
+    if paused or _has_something_to_say(connection.fileno()):
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError(str(error)) from error
+
+
+def _has_something_to_say(socket: int) -> bool:
+    try:
+        return bool(select.select([socket], [], [], 0)[0])
+    except (OSError, ValueError):  # closed, or a number that select can't take
+        return True
 
 
 def _sqlite_engine(url: URL, options: dict) -> Engine:
@@ -161,7 +190,7 @@ def create_tables(engine: Engine) -> None:
 @contextmanager
 def statement(engine: Engine) -> Iterator[Connection]:
     """A connection on which each statement is its own transaction; given back at the end of the block."""
-    with _errors_translated(), engine.connect() as connection:
+    with errors_translated(), engine.connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
@@ -169,7 +198,7 @@ def statement(engine: Engine) -> Iterator[Connection]:
 def write_transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction for the block: all of it is stored, or, after an error, nothing."""
     if engine.dialect.name != "sqlite":
-        with _errors_translated(), engine.begin() as connection:
+        with errors_translated(), engine.begin() as connection:
             yield connection
         return
     with statement(engine) as connection:
@@ -186,7 +215,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def _errors_translated() -> Iterator[None]:
+def errors_translated() -> Iterator[None]:
     """SQLAlchemy's errors that a caller can do something about, as errors of the workbook."""
     try:
         yield

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from lib.conditions import Conditions, check_name, folded_term
 from lib.database import statement, write_transaction
+from lib.direct import DirectStatement
 from lib.errors import InvalidInput, shown
 from lib.items import Forgotten, MemoryItem, MemoryList
 from lib.models import (
@@ -32,10 +33,10 @@ MAX_COUNT = 2**31 - 1  # a limit or an offset
 BATCH = 1000  # memories sent at a time by put_many
 
 _memories = Memory.__table__
-_columns = (
+_newest_first = select(
     _memories.c.user_id, _memories.c.namespace, _memories.c.key, _memories.c.value,
     _memories.c.created_at, _memories.c.updated_at,
-)  # fmt: skip
+).order_by(_memories.c.updated_at.desc(), _memories.c.id.desc())  # fmt: skip
 _get = select(_memories.c.value).where(
     _memories.c.user_id == bindparam("user_id"),
     _memories.c.namespace == bindparam("namespace"),
@@ -63,7 +64,9 @@ class MemoryStore:
         self._engine = engine
         self._now = now
         self._dialect = engine.dialect.name
-        self._upsert = _upsert_statement(self._dialect)
+        upsert = _upsert_statement(self._dialect)
+        self._upsert_one = DirectStatement(engine, upsert.returning(_memories.c.created_at))
+        self._upsert_many = DirectStatement(engine, upsert)
 
     def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
         """Store a memory, or replace the one with this key; `created_at` is kept, `updated_at` moves.
@@ -74,14 +77,13 @@ class MemoryStore:
         """
         canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
         try:
-            with statement(self._engine) as connection:
-                created_at = connection.execute(self._upsert, row).scalar_one()
+            (created_at,) = self._upsert_one.first_row(row)
         except IntegrityError:
             # The user isn't there (yet, or any more). Trying the memory first keeps the common case at one
             # statement, and one round trip.
             with write_transaction(self._engine) as connection:
                 self._add_user(connection, user_id)
-                created_at = connection.execute(self._upsert, row).scalar_one()
+                (created_at,) = self._upsert_one.within(connection, row)
         return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
 
     def put_many(
@@ -106,13 +108,12 @@ class MemoryStore:
         # Everybody writes in one order of keys, so that two batches wait for each other and never deadlock.
         # The sort is stable: of two memories with one key the later one still comes last.
         rows.sort(key=lambda row: (row["namespace"], row["key"]))
-        upsert = _upsert_statement(self._dialect, returning=False)
         with write_transaction(self._engine) as connection:
             self._add_user(connection, user_id)
             with tqdm(total=len(rows), unit="memory", unit_scale=True, disable=not progress) as bar:
                 for start in range(0, len(rows), BATCH):
                     batch = rows[start : start + BATCH]
-                    connection.execute(upsert, batch)
+                    self._upsert_many.execute_many(connection, batch)
                     bar.update(len(batch))
         return len({(row["namespace"], row["key"]) for row in rows})
 
@@ -177,7 +178,9 @@ class MemoryStore:
         """Delete all memories of one namespace; returns how many there were."""
         check_name(user_id, "user_id", USER_ID_LENGTH)
         check_name(namespace, "namespace", NAMESPACE_LENGTH)
-        with statement(self._engine) as connection:
+        with write_transaction(self._engine) as connection:
+            if not self._hold_user(connection, user_id):
+                return 0
             return connection.execute(delete(_memories).filter_by(user_id=user_id, namespace=namespace)).rowcount
 
     def list_namespaces(self, user_id: str) -> dict[str, int]:
@@ -192,10 +195,8 @@ class MemoryStore:
         """Delete the user and every row about them, in every table; in one transaction."""
         check_name(user_id, "user_id", USER_ID_LENGTH)
         with write_transaction(self._engine) as connection:
-            # The user first, as in every writer of many rows: who holds that row has the others wait. It is added
-            # if it isn't there, because a row that doesn't exist can't be held, and two would meet half-way.
-            self._add_user(connection, user_id)
-            connection.execute(select(User.id).where(User.id == user_id).with_for_update())
+            if not self._hold_user(connection, user_id):
+                return Forgotten(0, 0, 0)
             counts = [
                 connection.execute(delete(table).where(table.user_id == user_id)).rowcount
                 for table in (Memory, ConversationSession, CachedContent)
@@ -213,24 +214,31 @@ class MemoryStore:
     def _add_user(self, connection: Any, user_id: str) -> None:
         insert = (postgresql if self._dialect == "postgresql" else sqlite).insert
         new_user = insert(User).values(id=user_id, created_at=self._now(), preferences={})
-        # Not DO NOTHING: that wouldn't lock a user who is there, and somebody might forget them before we end.
+        # Not DO NOTHING: that wouldn't hold a user who is there, and somebody might forget them before we end.
         unchanged = {"created_at": User.created_at}
         connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_=unchanged))
+
+    def _hold_user(self, connection: Any, user_id: str) -> bool:
+        """Have others who write many rows of this user wait for us; False if there is no such user.
+
+        Who writes many rows holds the user's row first. Without that, two of them take the rows in different
+        orders, each waits for a row that the other has, and the database ends one with "deadlock detected".
+        """
+        held = select(User.id).where(User.id == user_id).with_for_update()  # SQLite has no row locks, needs none
+        return connection.execute(held).first() is not None
 
     def _find(self, user_id: str, conditions: Conditions, limit: int | None, offset: int) -> MemoryList:
         check_name(user_id, "user_id", USER_ID_LENGTH)
         query = (
-            select(*_columns)
-            .where(_memories.c.user_id == user_id, *conditions.clauses(self._dialect))
-            .order_by(_memories.c.updated_at.desc(), _memories.c.id.desc())
+            _newest_first.where(_memories.c.user_id == user_id, *conditions.clauses(self._dialect))
             .limit(None if limit is None else _count(limit, "limit"))
             .offset(_count(offset, "offset"))
         )
         with statement(self._engine) as connection:
-            return MemoryList(MemoryItem(*row) for row in connection.execute(query))
+            return MemoryList(MemoryItem(*row) for row in connection.execute(query).all())
 
 
-def _upsert_statement(dialect: str, *, returning: bool = True) -> Any:
+def _upsert_statement(dialect: str) -> Any:
     """Insert a memory, or update the one with its key: one statement, so that no second writer fits between.
 
     The value arrives as JSON text that is ready to store; SQLAlchemy would serialize it a second time.
@@ -247,11 +255,10 @@ def _upsert_statement(dialect: str, *, returning: bool = True) -> Any:
             for name in ("id", "user_id", "namespace", "key", "search_text", "created_at", "updated_at")
         },
     )
-    upsert = new.on_conflict_do_update(
+    return new.on_conflict_do_update(
         index_elements=["user_id", "namespace", "key"],
         set_={name: new.excluded[name] for name in ("value", "search_text", "updated_at")},
     )
-    return upsert.returning(_memories.c.created_at) if returning else upsert
 
 
 def _identity(user_id: str, namespace: str, key: str) -> dict[str, str]:

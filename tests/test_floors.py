@@ -17,13 +17,14 @@ FLOORS = {
     "errors": 0, "items": 0, "postgres_watcher": 0, "ranking": 0,
     "models": 1, "values": 1, "local_postgres": 1, "embeddings": 1, "practice_model": 1, "reset": 1,
     "conditions": 2, "database": 2, "chat_model": 2,
-    "store": 3, "practice": 3, "preflight": 3,
-    "cache": 4, "retrieval": 4, "tools": 4,
-    "formation": 5, "context": 5,
-    "jobs": 6,
-    "plots": 7, "lesson": 7,
-    "exercises": 8,  # a package: its own modules may import one another
-    "__init__": 9, "__main__": 9,
+    "direct": 3, "practice": 3, "preflight": 3,
+    "store": 4,
+    "cache": 5, "retrieval": 5, "tools": 5,
+    "formation": 6, "context": 6,
+    "jobs": 7,
+    "plots": 8, "lesson": 8,
+    "exercises": 9,  # a package: its own modules may import one another
+    "__init__": 10, "__main__": 10,
 }  # fmt: skip
 
 files = sorted(LIB.rglob("*.py"))

@@ -1,0 +1,85 @@
+"""Statements sent by the database driver's own cursor, for the calls that are made most."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Executable
+from sqlalchemy.exc import DBAPIError
+
+from lib.database import errors_translated, statement
+
+
+class DirectStatement:
+    """A statement that is compiled once, and sent by the driver's own cursor.
+
+    SQLAlchemy compiles it, and lends its pool, its types and its errors; what is left out is the work that it
+    does anew for every execution, which takes as long as the database does. Where somebody listens to
+    the engine's statements (tracing, echo), SQLAlchemy executes it, so that they see it.
+    """
+
+    def __init__(self, engine: Engine, sql: Executable):
+        self._engine, self._statement, dialect = engine, sql, engine.dialect
+        compiled = sql.compile(dialect=dialect)
+        self._sql = str(compiled)
+        self._order = compiled.positiontup  # None where parameters have names
+        impls = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
+        converters = {name: impl.bind_processor(dialect) for name, impl in impls.items()}
+        self._converters = {name: converter for name, converter in converters.items() if converter}
+        returned = [column.type.dialect_impl(dialect) for column in sql.exported_columns]
+        self._readers = [impl.result_processor(dialect, None) or (lambda value: value) for impl in returned]
+
+    def first_row(self, row: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Execute as a transaction of its own; the first row that comes back, or None."""
+        if self._watched():
+            with statement(self._engine) as connection:
+                return self.within(connection, row)
+        with errors_translated(), self._autocommitting() as connection:
+            found = connection.execute(self._sql, self._parameters(row)).fetchone()
+        return found and tuple(read(value) for read, value in zip(self._readers, found, strict=True))
+
+    def within(self, connection: Connection, row: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The same in a transaction that is open."""
+        found = connection.execute(self._statement, row).first()
+        return None if found is None else tuple(found)
+
+    def execute_many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Execute once for each row, in a transaction that is open."""
+        connection.exec_driver_sql(self._sql, [self._parameters(row) for row in rows])
+
+    def _watched(self) -> bool:
+        heard = self._engine.dispatch
+        return bool(self._engine.echo or heard.before_cursor_execute or heard.after_cursor_execute)
+
+    def _parameters(self, row: Mapping[str, Any]) -> Any:
+        converted = {**row, **{name: convert(row[name]) for name, convert in self._converters.items()}}
+        return converted if self._order is None else tuple(converted[name] for name in self._order)
+
+    @contextmanager
+    def _autocommitting(self) -> Iterator[Any]:
+        """The driver's own connection, from the pool, with each statement a transaction of its own."""
+        dialect = self._engine.dialect
+        attribute, on, off = ("isolation_level", None, "") if dialect.name == "sqlite" else ("autocommit", True, False)
+        pooled = connection = None
+        try:
+            pooled = self._engine.raw_connection()
+            connection = pooled.driver_connection
+            setattr(connection, attribute, on)
+            yield connection
+            setattr(connection, attribute, off)
+        except dialect.loaded_dbapi.Error as error:
+            lost = pooled is None or dialect.is_disconnect(error, connection, None)
+            if pooled and lost:
+                pooled.invalidate(error)
+            elif pooled:
+                setattr(connection, attribute, off)
+            raise DBAPIError.instance(
+                self._sql, None, error, dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=dialect
+            ) from error
+        except BaseException:
+            if pooled:
+                pooled.invalidate()  # interrupted: nobody knows what it is in the middle of
+            raise
+        finally:
+            if pooled:
+                pooled.close()
