@@ -27,32 +27,33 @@ class DirectStatement:
         converters = {name: impl.bind_processor(dialect) for name, impl in impls.items()}
         self._converters = {name: converter for name, converter in converters.items() if converter}
         returned = [column.type.dialect_impl(dialect) for column in sql.exported_columns]
-        self._readers = [impl.result_processor(dialect, None) or (lambda value: value) for impl in returned]
+        self._readers = [impl.result_processor(dialect, None) for impl in returned]
 
-    def first_row(self, row: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Execute as a transaction of its own; the first row that comes back, or None."""
+    def rows(self, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute as a transaction of its own; all rows that come back."""
         if self._watched():
             with statement(self._engine) as connection:
-                return self.within(connection, row)
+                return self.rows_within(connection, parameters)
         with errors_translated(), self._autocommitting() as connection:
-            found = connection.execute(self._sql, self._parameters(row)).fetchone()
-        return found and tuple(read(value) for read, value in zip(self._readers, found, strict=True))
+            found = connection.execute(self._sql, self._arranged(parameters)).fetchall()
+        readers = self._readers
+        return [tuple([read(value) if read else value for read, value in zip(readers, row)]) for row in found]  # noqa: B905
 
-    def within(self, connection: Connection, row: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    def rows_within(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The same in a transaction that is open."""
-        found = connection.execute(self._statement, row).first()
-        return None if found is None else tuple(found)
+        return [tuple(row) for row in connection.execute(self._statement, parameters)]
 
     def execute_many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute once for each row, in a transaction that is open."""
-        connection.exec_driver_sql(self._sql, [self._parameters(row) for row in rows])
+        connection.exec_driver_sql(self._sql, [self._arranged(row) for row in rows])
 
     def _watched(self) -> bool:
         heard = self._engine.dispatch
         return bool(self._engine.echo or heard.before_cursor_execute or heard.after_cursor_execute)
 
-    def _parameters(self, row: Mapping[str, Any]) -> Any:
-        converted = {**row, **{name: convert(row[name]) for name, convert in self._converters.items()}}
+    def _arranged(self, parameters: Mapping[str, Any]) -> Any:
+        """The parameters as the driver takes them."""
+        converted = {**parameters, **{name: convert(parameters[name]) for name, convert in self._converters.items()}}
         return converted if self._order is None else tuple(converted[name] for name in self._order)
 
     @contextmanager

@@ -37,6 +37,11 @@ _newest_first = select(
     _memories.c.user_id, _memories.c.namespace, _memories.c.key, _memories.c.value,
     _memories.c.created_at, _memories.c.updated_at,
 ).order_by(_memories.c.updated_at.desc(), _memories.c.id.desc())  # fmt: skip
+_newest_in_namespace = (
+    _newest_first.where(_memories.c.user_id == bindparam("user_id"), _memories.c.namespace == bindparam("namespace"))
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+)
 _get = select(_memories.c.value).where(
     _memories.c.user_id == bindparam("user_id"),
     _memories.c.namespace == bindparam("namespace"),
@@ -67,6 +72,8 @@ class MemoryStore:
         upsert = _upsert_statement(self._dialect)
         self._upsert_one = DirectStatement(engine, upsert.returning(_memories.c.created_at))
         self._upsert_many = DirectStatement(engine, upsert)
+        self._get = DirectStatement(engine, _get)
+        self._newest = DirectStatement(engine, _newest_in_namespace)
 
     def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
         """Store a memory, or replace the one with this key; `created_at` is kept, `updated_at` moves.
@@ -77,13 +84,13 @@ class MemoryStore:
         """
         canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
         try:
-            (created_at,) = self._upsert_one.first_row(row)
+            [(created_at,)] = self._upsert_one.rows(row)
         except IntegrityError:
             # The user isn't there (yet, or any more). Trying the memory first keeps the common case at one
             # statement, and one round trip.
             with write_transaction(self._engine) as connection:
                 self._add_user(connection, user_id)
-                (created_at,) = self._upsert_one.within(connection, row)
+                [(created_at,)] = self._upsert_one.rows_within(connection, row)
         return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
 
     def put_many(
@@ -119,9 +126,8 @@ class MemoryStore:
 
     def get(self, user_id: str, namespace: str, key: str) -> dict[str, Any] | None:
         """The value of one memory, or None if there is none."""
-        identity = _identity(user_id, namespace, key)
-        with statement(self._engine) as connection:
-            return connection.execute(_get, identity).scalar_one_or_none()
+        rows = self._get.rows(_identity(user_id, namespace, key))
+        return rows[0][0] if rows else None
 
     def search(
         self,
@@ -229,13 +235,16 @@ class MemoryStore:
 
     def _find(self, user_id: str, conditions: Conditions, limit: int | None, offset: int) -> MemoryList:
         check_name(user_id, "user_id", USER_ID_LENGTH)
-        query = (
-            _newest_first.where(_memories.c.user_id == user_id, *conditions.clauses(self._dialect))
-            .limit(None if limit is None else _count(limit, "limit"))
-            .offset(_count(offset, "offset"))
-        )
-        with statement(self._engine) as connection:
-            return MemoryList(MemoryItem(*row) for row in connection.execute(query).all())
+        clauses = conditions.clauses(self._dialect)
+        limit = None if limit is None else _count(limit, "limit")
+        page = {"limit": limit, "offset": _count(offset, "offset")}
+        if limit is not None and conditions == Conditions(conditions.namespace) and conditions.namespace:
+            rows = self._newest.rows({"user_id": user_id, "namespace": conditions.namespace, **page})
+        else:
+            query = _newest_first.where(_memories.c.user_id == user_id, *clauses).limit(limit).offset(page["offset"])
+            with statement(self._engine) as connection:
+                rows = connection.execute(query).all()
+        return MemoryList(MemoryItem(*row) for row in rows)
 
 
 def _upsert_statement(dialect: str) -> Any:
