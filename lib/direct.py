@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable
@@ -22,10 +23,12 @@ class DirectStatement:
         self._engine, self._statement, dialect = engine, sql, engine.dialect
         compiled = sql.compile(dialect=dialect)
         self._sql = str(compiled)
-        self._order = compiled.positiontup  # None where parameters have names
         impls = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
         converters = {name: impl.bind_processor(dialect) for name, impl in impls.items()}
-        self._converters = {name: converter for name, converter in converters.items() if converter}
+        # The rows of a batch share their times; so a converter remembers its last few.
+        converters = {name: convert and lru_cache(maxsize=4)(convert) for name, convert in converters.items()}
+        self._by_position = [(name, converters[name]) for name in compiled.positiontup or ()]
+        self._by_name = converters
         returned = [column.type.dialect_impl(dialect) for column in sql.exported_columns]
         self._readers = [impl.result_processor(dialect, None) for impl in returned]
 
@@ -53,8 +56,9 @@ class DirectStatement:
 
     def _arranged(self, parameters: Mapping[str, Any]) -> Any:
         """The parameters as the driver takes them."""
-        converted = {**parameters, **{name: convert(parameters[name]) for name, convert in self._converters.items()}}
-        return converted if self._order is None else tuple(converted[name] for name in self._order)
+        if self._by_position:
+            return tuple([convert(parameters[n]) if convert else parameters[n] for n, convert in self._by_position])
+        return {n: convert(parameters[n]) if convert else parameters[n] for n, convert in self._by_name.items()}
 
     @contextmanager
     def _autocommitting(self) -> Iterator[Any]:

@@ -212,10 +212,11 @@ class MemoryStore:
 
     def _row(self, user_id: str, namespace: str, key: str, value: Any, now: datetime) -> tuple[dict, dict]:
         """(the canonical value, the row to store), everything checked."""
-        identity = _identity(user_id, namespace, key)
-        canonical, as_json, search_text = prepare(value)
-        row = {**identity, "id": new_id(), "value": as_json, "search_text": search_text}
-        return canonical, {**row, "created_at": now, "updated_at": now}
+        row = _identity(user_id, namespace, key)
+        canonical, row["value"], row["search_text"] = prepare(value)
+        row["id"] = new_id()
+        row["created_at"] = row["updated_at"] = now
+        return canonical, row
 
     def _add_user(self, connection: Any, user_id: str) -> None:
         insert = (postgresql if self._dialect == "postgresql" else sqlite).insert

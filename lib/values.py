@@ -113,7 +113,7 @@ class _Refused(Exception):
 def _canonical(part: Any, depth: int, texts: list[str]) -> Any:
     """A copy of one part of a value in canonical form; its texts and numbers are appended to `texts`."""
     if isinstance(part, str):
-        if problem := _unstorable(part):
+        if ("\x00" in part or not part.isascii()) and (problem := _unstorable(part)):
             raise _Refused(problem)
         texts.append(part)
         return part if type(part) is str else str(part)
@@ -156,6 +156,8 @@ def _canonical(part: Any, depth: int, texts: list[str]) -> Any:
 def _ordered(part: dict[Any, Any]) -> list[str]:
     """The keys as JSONB orders them: by their length in bytes, then by their bytes."""
     for key in part:
+        if type(key) is str and key.isascii() and "\x00" not in key:
+            continue
         if not isinstance(key, str):
             remedy = f"Use {_quoted(str(key))}." if len(shown(key)) < 20 else "Use a text."
             raise _Refused(
