@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Text, bindparam, cast, delete, func, select
+from sqlalchemy import Engine, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from tqdm.auto import tqdm
 
@@ -27,10 +26,10 @@ from lib.models import (
     new_id,
     utcnow,
 )
+from lib.upserts import Upserts, batches
 from lib.values import prepare
 
 MAX_COUNT = 2**31 - 1  # a limit or an offset
-BATCH = 1000  # memories sent at a time by put_many
 
 _memories = Memory.__table__
 _newest_first = select(
@@ -69,9 +68,7 @@ class MemoryStore:
         self._engine = engine
         self._now = now
         self._dialect = engine.dialect.name
-        upsert = _upsert_statement(self._dialect)
-        self._upsert_one = DirectStatement(engine, upsert.returning(_memories.c.created_at))
-        self._upsert_many = DirectStatement(engine, upsert)
+        self._upserts = Upserts(engine)
         self._get = DirectStatement(engine, _get)
         self._newest = DirectStatement(engine, _newest_in_namespace)
 
@@ -84,13 +81,13 @@ class MemoryStore:
         """
         canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
         try:
-            [(created_at,)] = self._upsert_one.rows(row)
+            created_at = self._upserts.one(row)
         except IntegrityError:
             # The user isn't there (yet, or any more). Trying the memory first keeps the common case at one
             # statement, and one round trip.
             with write_transaction(self._engine) as connection:
                 self._add_user(connection, user_id)
-                [(created_at,)] = self._upsert_one.rows_within(connection, row)
+                created_at = self._upserts.one(row, connection)
         return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
 
     def put_many(
@@ -102,27 +99,24 @@ class MemoryStore:
         progress: show a bar. Returns how many were stored.
         """
         now = as_utc(self._now())
-        rows = []
+        rows = {}
         for number, memory in enumerate(memories):
             try:
                 namespace, key, value = memory
             except (TypeError, ValueError):
                 raise InvalidInput(f"memory {number} must be (namespace, key, value), not {shown(memory)}.") from None
-            rows.append(self._row(user_id, namespace, key, value, now)[1])
+            _, row = self._row(user_id, namespace, key, value, now)
+            rows[namespace, key] = row
         check_name(user_id, "user_id", USER_ID_LENGTH)
         if not rows:
             return 0
-        # Everybody writes in one order of keys, so that two batches wait for each other and never deadlock.
-        # The sort is stable: of two memories with one key the later one still comes last.
-        rows.sort(key=lambda row: (row["namespace"], row["key"]))
         with write_transaction(self._engine) as connection:
             self._add_user(connection, user_id)
             with tqdm(total=len(rows), unit="memory", unit_scale=True, disable=not progress) as bar:
-                for start in range(0, len(rows), BATCH):
-                    batch = rows[start : start + BATCH]
-                    self._upsert_many.execute_many(connection, batch)
+                for batch in batches(rows.values()):
+                    self._upserts.many(connection, batch)
                     bar.update(len(batch))
-        return len({(row["namespace"], row["key"]) for row in rows})
+        return len(rows)
 
     def get(self, user_id: str, namespace: str, key: str) -> dict[str, Any] | None:
         """The value of one memory, or None if there is none."""
@@ -246,29 +240,6 @@ class MemoryStore:
             with statement(self._engine) as connection:
                 rows = connection.execute(query).all()
         return MemoryList(MemoryItem(*row) for row in rows)
-
-
-def _upsert_statement(dialect: str) -> Any:
-    """Insert a memory, or update the one with its key: one statement, so that no second writer fits between.
-
-    The value arrives as JSON text that is ready to store; SQLAlchemy would serialize it a second time.
-    """
-    value: Any = bindparam("value", type_=Text)
-    if dialect == "postgresql":
-        insert, value = postgresql.insert, cast(value, JSONB)
-    else:
-        insert = sqlite.insert
-    new = insert(_memories).values(
-        value=value,
-        **{
-            name: bindparam(name)
-            for name in ("id", "user_id", "namespace", "key", "search_text", "created_at", "updated_at")
-        },
-    )
-    return new.on_conflict_do_update(
-        index_elements=["user_id", "namespace", "key"],
-        set_={name: new.excluded[name] for name in ("value", "search_text", "updated_at")},
-    )
 
 
 def _identity(user_id: str, namespace: str, key: str) -> dict[str, str]:

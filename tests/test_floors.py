@@ -18,13 +18,14 @@ FLOORS = {
     "models": 1, "values": 1, "local_postgres": 1, "embeddings": 1, "practice_model": 1, "reset": 1,
     "conditions": 2, "database": 2, "chat_model": 2,
     "direct": 3, "practice": 3, "preflight": 3,
-    "store": 4,
-    "cache": 5, "retrieval": 5, "tools": 5,
-    "formation": 6, "context": 6,
-    "jobs": 7,
-    "plots": 8, "lesson": 8,
-    "exercises": 9,  # a package: its own modules may import one another
-    "__init__": 10, "__main__": 10,
+    "upserts": 4,
+    "store": 5,
+    "cache": 6, "retrieval": 6, "tools": 6,
+    "formation": 7, "context": 7,
+    "jobs": 8,
+    "plots": 9, "lesson": 9,
+    "exercises": 10,  # a package: its own modules may import one another
+    "__init__": 11, "__main__": 11,
 }  # fmt: skip
 
 files = sorted(LIB.rglob("*.py"))
