@@ -1,17 +1,35 @@
 """The workbook's package: a memory store for LLM agents, floor by floor. See the README."""
 
-from lib.database import connect, create_tables
-from lib.errors import (
-    DatabaseUnavailable,
-    InvalidDatabaseURL,
-    InvalidInput,
-    ServerStartError,
-    TablesMissing,
-    WorkbookError,
-)
-from lib.items import Forgotten, MemoryItem, MemoryList
-from lib.models import Base, CachedContent, ConversationSession, Memory, User, utcnow
-from lib.store import MemoryStore
+from typing import NoReturn
+
+try:
+    from lib.database import connect, create_tables
+    from lib.errors import (
+        DatabaseUnavailable,
+        InvalidDatabaseURL,
+        InvalidInput,
+        ServerStartError,
+        TablesMissing,
+        WorkbookError,
+    )
+    from lib.items import Forgotten, MemoryItem, MemoryList
+    from lib.models import Base, CachedContent, ConversationSession, Memory, User, utcnow
+    from lib.store import MemoryStore
+except ModuleNotFoundError as error:
+    if (error.name or "lib").split(".")[0] == "lib":
+        raise
+    _missing = error.name
+
+    # So that `workbook check`, which is in this package too, can still say what is missing.
+    def __getattr__(name: str) -> NoReturn:
+        if name in __all__:
+            raise ModuleNotFoundError(
+                f"lib.{name} needs the package {_missing!r}, which isn't installed. In the workbook's folder, run "
+                "`uv sync`, or `python -m pip install -e .`; `python -m lib check` lists all that is missing.",
+                name=_missing,
+            )
+        raise AttributeError(f"module 'lib' has no attribute {name!r}")
+
 
 __all__ = [
     "Base",

@@ -75,9 +75,13 @@ class LocalPostgres:
             self.version = _version(self._bin)
             self.data_folder = self._prepare(data_folder)
             self._start()
-        except BaseException:  # also the stop button: leave no half-started server behind
+        except BaseException as error:  # also the stop button: leave no half-started server behind
             self.stop()
             shutil.rmtree(self._temporary, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise ServerStartError(
+                    f"PostgreSQL's files could not be set up: {error}. Is there free disk, and may you write there?"
+                ) from error
             raise
         atexit.register(self.stop)
 

@@ -1,6 +1,7 @@
 """The shape of lib: who may import whom, how long a file may be, and what `import lib` costs."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,18 @@ def test_all_that_lib_exports_is_there() -> None:
 
     assert sorted(lib.__all__) == lib.__all__
     assert all(hasattr(lib, name) for name in lib.__all__)
+
+
+def test_without_a_package_lib_says_so_and_its_check_still_runs(tmp_path: Path) -> None:
+    (tmp_path / "sqlalchemy.py").write_text("raise ModuleNotFoundError('gone', name='sqlalchemy')", encoding="utf-8")
+    without = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    used = subprocess.run(
+        [sys.executable, "-c", "from lib import MemoryStore"], cwd=ROOT, env=without, capture_output=True, text=True
+    )
+    checked = subprocess.run([sys.executable, "-m", "lib", "check"], cwd=ROOT, env=without, capture_output=True)
+
+    assert "lib.MemoryStore needs the package 'sqlalchemy'" in used.stderr
+    assert "`uv sync`" in used.stderr
+    assert checked.returncode == 1
+    assert b"Remedy" in checked.stdout

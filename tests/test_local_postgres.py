@@ -1,5 +1,6 @@
 """The local PostgreSQL server: it starts where it may, keeps data that should be kept, and never outlives its owner."""
 
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from sqlalchemy import Engine, inspect, text
 
 from lib.database import connect, create_tables
 from lib.errors import ServerStartError
-from lib.local_postgres import find_binaries, start_postgres
+from lib.local_postgres import LocalPostgres, find_binaries, start_postgres
 from lib.store import MemoryStore
 
 SECONDS_TO_END = 10  # after its owner's death, a server must be gone
@@ -168,6 +169,19 @@ def test_a_folder_that_is_a_file_is_refused(open_folder: Path) -> None:
         start_postgres(open_folder / "file")
 
     assert (open_folder / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_reported_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalPostgres, "_configure", full)
+    before = temporary_folders()
+
+    with pytest.raises(ServerStartError, match=r"No space left on device.* Is there free disk"):
+        start_postgres()
+
+    assert temporary_folders() == before
 
 
 def test_a_folder_with_damaged_data_shows_the_log_of_the_server(open_folder: Path) -> None:
