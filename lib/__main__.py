@@ -177,6 +177,8 @@ def clean(notebook: dict) -> None:
     notebook["metadata"] = json.loads(json.dumps(KERNEL))
     for cell in notebook["cells"]:
         cell["metadata"].pop("execution", None)
+        if "predict" in cell["metadata"].get("tags", ()):  # JupyterLab unfolds the output when the cell is run
+            cell["metadata"]["jupyter"] = {"outputs_hidden": True}
         for output in cell.get("outputs", ()):
             # A widget's number is random, and names a live object that no reader of the file has.
             output.get("data", {}).pop(WIDGET, None)

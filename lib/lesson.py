@@ -3,13 +3,13 @@
 import inspect
 import json
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import dedent
 from threading import Thread
 from typing import Any
 
@@ -60,7 +60,7 @@ class Source:
 
     def __init__(self, thing: Any):
         file = Path(inspect.getsourcefile(inspect.unwrap(thing)))
-        self.code = dedent(inspect.getsource(thing)).rstrip()
+        self.code = textwrap.dedent(inspect.getsource(thing)).rstrip()
         self.place = f"{file.parent.name}/{file.name}"
 
     def __repr__(self) -> str:
@@ -108,6 +108,13 @@ def load_memories(person: str | None = None) -> list[dict[str, Any]]:
 def load_sessions(person: str | None = None) -> list[dict[str, Any]]:
     """The conversations of data/conversations.jsonl, of one person or of all."""
     return _lines("conversations.jsonl", person)
+
+
+def print_turns(session: dict[str, Any], first: int, last: int) -> None:
+    """Print turns of a conversation, from the first to the last one given; the first of all is number 1."""
+    indent = " " * 11
+    for turn in session["turns"][first - 1 : last]:
+        print(textwrap.fill(f"{turn['speaker']:>9}: {turn['text']}", 100, subsequent_indent=indent), end="\n\n")
 
 
 def day(text: str) -> datetime:

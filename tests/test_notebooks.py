@@ -85,6 +85,15 @@ def test_prose_leads_with_eight_words_to_a_line_of_code(chapter):
     assert words >= 8 * lines
 
 
+def test_what_a_reader_is_asked_to_predict_is_folded_away(chapter):
+    folded = [cell for cell in cells(chapter, "code") if cell["metadata"].get("jupyter", {}).get("outputs_hidden")]
+    asked = [cell for cell in cells(chapter, "code") if "predict" in cell["metadata"].get("tags", [])]
+
+    assert folded == asked
+    assert len(asked) >= (1 if chapter.stem.startswith("00") else 3)
+    assert all(cell["outputs"] for cell in asked)
+
+
 def test_links_to_files_lead_somewhere(notebook):
     for cell in cells(notebook, "markdown"):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", source(cell)):
