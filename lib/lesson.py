@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
+from pprint import pformat
 from threading import Thread
 from typing import Any
 
@@ -81,11 +83,23 @@ def show(thing: Any) -> Source:
     return Source(thing)
 
 
+def answer(value: Any) -> None:
+    """Show a value that the reader was asked to guess, in a cell tagged `predict`, whose output is folded away.
+
+    JupyterLab shows the first line of a folded output, and would tell the answer; so the first line is empty.
+    """
+    from IPython.display import display
+
+    as_html = value._repr_html_() if hasattr(value, "_repr_html_") else f"<pre>{escape(pformat(value))}</pre>"
+    display({"text/html": f"\n{as_html}", "text/plain": f"\n{value!r}"}, raw=True)
+
+
 @contextmanager
-def expected(error: type[BaseException], *, message: bool = True) -> Iterator[None]:
+def expected(error: type[BaseException], *, message: bool = True, folded: bool = False) -> Iterator[None]:
     """Run a block that is meant to fail: print the error, or complain if it doesn't come.
 
     message: False prints the error's type only, for messages that each database words in its own way.
+    folded: the output is folded away until the reader has guessed; see `answer`.
 
     >>> with expected(ZeroDivisionError):
     ...     1 / 0
@@ -95,6 +109,7 @@ def expected(error: type[BaseException], *, message: bool = True) -> Iterator[No
         yield
     except error as caught:
         lines = str(caught).strip().splitlines()
+        print("\n" * folded, end="")
         print(f"{type(caught).__name__}: {lines[0]}" if message and lines else type(caught).__name__)
     else:
         raise AssertionError(f"this cell was meant to raise {error.__name__}, and didn't")
