@@ -380,6 +380,17 @@ def terminate(engine: Engine, application_name: str) -> int:
         return len(connection.scalars(kill, {"name": application_name}).all())
 
 
+def wait_until_gone(engine: Engine, application_name: str) -> None:
+    """A server process ends a moment after it was told to, and only then is its end to be seen."""
+    count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+    for _ in range(200):
+        with engine.connect() as connection:
+            if connection.scalar(count, {"name": application_name}) == 0:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"{application_name} is still connected")
+
+
 def test_a_connection_killed_between_two_calls_is_replaced(postgres_url: str, postgres_engine: Engine) -> None:
     engine = connect(f"{postgres_url}&application_name=workbook_kill_test")
     store = MemoryStore(engine)
@@ -387,6 +398,7 @@ def test_a_connection_killed_between_two_calls_is_replaced(postgres_url: str, po
     for number, call in enumerate(CALLS.values()):
         store.put("ada", "facts", "kept", {"n": number})
         assert terminate(postgres_engine, "workbook_kill_test") >= 1
+        wait_until_gone(postgres_engine, "workbook_kill_test")
         call(store)
 
     engine.dispose()
