@@ -226,7 +226,8 @@ def temporary_folders() -> set[Path]:
 # --- the end of the owner -------------------------------------------------------------------------
 
 OWNER = """
-import json, sys, time
+import json, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
 from lib.local_postgres import start_postgres
 from lib.database import connect
 server = start_postgres()
