@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -68,6 +69,10 @@ class UTCDateTime(TypeDecorator):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+# A UUID as text in Python; 16 bytes on PostgreSQL, 36 characters on SQLite, which has no such type.
+UUIDText = String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
+
+
 def as_utc(value: datetime) -> datetime:
     """The same instant in UTC; InvalidInput for anything but an aware datetime.
 
@@ -113,7 +118,7 @@ class Memory(Base):
 
     __tablename__ = "memories"
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    id: Mapped[str] = mapped_column(UUIDText, primary_key=True, default=new_id)
     user_id: Mapped[str] = _user_id_column()
     namespace: Mapped[str] = mapped_column(String(NAMESPACE_LENGTH))
     key: Mapped[str] = mapped_column(String(KEY_LENGTH))
@@ -138,7 +143,7 @@ class ConversationSession(Base):
 
     __tablename__ = "sessions"
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    id: Mapped[str] = mapped_column(UUIDText, primary_key=True, default=new_id)
     user_id: Mapped[str] = _user_id_column(index=True)
     started_at: Mapped[datetime] = mapped_column(default=utcnow)
     ended_at: Mapped[datetime | None]
@@ -152,7 +157,7 @@ class CachedContent(Base):
 
     __tablename__ = "content_cache"
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    id: Mapped[str] = mapped_column(UUIDText, primary_key=True, default=new_id)
     content_hash: Mapped[str] = mapped_column(String(64), unique=True)
     content_type: Mapped[str] = mapped_column(String(50))
     content: Mapped[dict[str, Any]]

@@ -21,8 +21,9 @@ _ARRAYS = ("id", "namespace", "key", "value", "search_text")  # the columns in w
 _UPSERT_ARRAYS = """
     INSERT INTO memories (id, user_id, namespace, key, value, search_text, created_at, updated_at)
     SELECT id, %(user_id)s, namespace, key, value::jsonb, search_text, %(created_at)s, %(updated_at)s
-    FROM unnest(%(id)b::text[], %(namespace)b::text[], %(key)b::text[], %(value)b::text[], %(search_text)b::text[])
-        AS new (id, namespace, key, value, search_text)
+    FROM unnest(
+        %(id)b::text[]::uuid[], %(namespace)b::text[], %(key)b::text[], %(value)b::text[], %(search_text)b::text[]
+    ) AS new (id, namespace, key, value, search_text)
     ON CONFLICT (user_id, namespace, key) DO UPDATE
         SET value = excluded.value, search_text = excluded.search_text, updated_at = excluded.updated_at
 """

@@ -82,10 +82,12 @@ def test_a_naive_time_is_not_stored(engine: Engine) -> None:
 
 
 def test_a_session_that_is_not_over_has_no_end(engine: Engine) -> None:
-    stored(engine, User(id="ada"), ConversationSession(id="s", user_id="ada", details={"channel": "web"}))
+    session_id = new_id()
+    stored(engine, User(id="ada"), ConversationSession(id=session_id, user_id="ada", details={"channel": "web"}))
 
     with Session(engine) as session:
-        row = session.get(ConversationSession, "s")
+        row = session.get(ConversationSession, session_id)
+        assert row.id == session_id
         assert (row.ended_at, row.summary, row.details) == (None, None, {"channel": "web"})
 
 
