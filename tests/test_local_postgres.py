@@ -171,17 +171,17 @@ def test_a_folder_that_is_a_file_is_refused(open_folder: Path) -> None:
     assert (open_folder / "file").read_text() == "mine"
 
 
-def test_a_full_disk_is_reported_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_left(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(LocalPostgres, "_configure", full)
-    before = temporary_folders()
+    monkeypatch.setattr(tempfile, "tempdir", str(open_folder))
 
     with pytest.raises(ServerStartError, match=r"No space left on device.* Is there free disk"):
         start_postgres()
 
-    assert temporary_folders() == before
+    assert list(open_folder.iterdir()) == []
 
 
 def test_a_folder_with_damaged_data_shows_the_log_of_the_server(open_folder: Path) -> None:
@@ -204,23 +204,21 @@ def test_a_computer_without_postgresql_is_told_three_ways_out(monkeypatch: pytes
         find_binaries()
 
 
-def test_programs_that_cannot_run_here_are_reported_with_what_they_said(open_folder: Path) -> None:
+def test_programs_that_cannot_run_here_are_reported_with_what_they_said(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("pg_ctl", "initdb", "postgres"):
         program = open_folder / name
         program.write_text("#!/bin/sh\necho made for another computer\n")
         program.chmod(0o755)
-    before = temporary_folders()
+    temporary = open_folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
     with pytest.raises(ServerStartError, match="made for another computer"):
         start_postgres(binaries=open_folder)
 
-    assert temporary_folders() == before
-
-
-def temporary_folders() -> set[Path]:
-    """Those without data: a server that runs elsewhere at this moment may come and go with its own."""
-    found = Path(tempfile.gettempdir()).glob("workbook-pg-*")
-    return {folder for folder in found if not (folder / "pgdata").exists()}
+    assert list(temporary.iterdir()) == []
 
 
 # --- the end of the owner -------------------------------------------------------------------------
