@@ -5,15 +5,19 @@ from typing import NoReturn
 try:
     from lib.database import connect, create_tables
     from lib.errors import (
+        ClaimLost,
         DatabaseUnavailable,
+        ExtractionFailed,
         InvalidDatabaseURL,
         InvalidInput,
+        ModelUnavailable,
         ServerStartError,
         TablesMissing,
         WorkbookError,
     )
-    from lib.items import Forgotten, MemoryItem, MemoryList
+    from lib.items import FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
     from lib.models import Base, CachedContent, ConversationSession, Memory, User, utcnow
+    from lib.sessions import SessionLog
     from lib.store import MemoryStore
 except ModuleNotFoundError as error:
     if (error.name or "lib").split(".")[0] == "lib":
@@ -34,8 +38,11 @@ except ModuleNotFoundError as error:
 __all__ = [
     "Base",
     "CachedContent",
+    "ClaimLost",
     "ConversationSession",
     "DatabaseUnavailable",
+    "ExtractionFailed",
+    "FinishedSession",
     "Forgotten",
     "InvalidDatabaseURL",
     "InvalidInput",
@@ -43,7 +50,10 @@ __all__ = [
     "MemoryItem",
     "MemoryList",
     "MemoryStore",
+    "MemoryVersion",
+    "ModelUnavailable",
     "ServerStartError",
+    "SessionLog",
     "TablesMissing",
     "User",
     "WorkbookError",

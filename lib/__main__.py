@@ -1,4 +1,5 @@
-"""The command `workbook`, also as `python -m lib`: open JupyterLab, check, reset, refresh, on-postgres."""
+"""The command `workbook`, also as `python -m lib`: open JupyterLab, check, reset, refresh, on-postgres,
+practice-model."""
 
 import argparse
 import contextlib
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from lib.errors import WorkbookError
@@ -68,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     on_postgres = commands.add_parser("on-postgres", help="run a command with POSTGRES_URL set to a new local server")
     on_postgres.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     on_postgres.set_defaults(run=_on_postgres)
+
+    practice = commands.add_parser("practice-model", help="serve the practice model to any client of OpenAI's API")
+    practice.add_argument("--port", type=int, default=0, help="default: one that is free")
+    practice.add_argument("--first-token-ms", type=float, default=0, metavar="MS", help="until an answer begins")
+    practice.add_argument("--tokens-per-second", type=float, default=0, metavar="N", help="default: all at once")
+    practice.add_argument("--obedient", action="store_true", help="follow instructions found in remembered text")
+    practice.set_defaults(run=_practice_model)
     return parser
 
 
@@ -208,6 +217,28 @@ def _on_postgres(options: argparse.Namespace) -> int:
             for number, handler in before.items():
                 signal.signal(number, handler)
     return code if code >= 0 else 128 - code  # killed by a signal: as a shell reports it
+
+
+def _practice_model(options: argparse.Namespace) -> int:
+    from urllib.request import getproxies
+
+    from lib.practice_model import Behaviour, start_practice_model
+
+    behaviour = Behaviour(options.first_token_ms, options.tokens_per_second, obedient=options.obedient)
+    # Double quotes only: the shells of Windows know no others.
+    body = r"{\"messages\": [{\"role\": \"user\", \"content\": \"I prefer Python\"}]}"
+    try:
+        with start_practice_model(options.port, behaviour=behaviour) as model:
+            print(f"The practice model is at {model.url} until you press Ctrl-C. For its clients, set:\n")
+            print(f"OPENAI_BASE_URL={model.url}\nOPENAI_API_KEY=practice")
+            if "http" in getproxies():
+                print("NO_PROXY=127.0.0.1,localhost")  # else they would ask your proxy for it
+            print(f'\nTry it:\ncurl {model.url}/chat/completions -d "{body}"', flush=True)
+            while True:
+                time.sleep(1)  # in steps, because Ctrl-C doesn't end a wait without an end on Windows
+    except KeyboardInterrupt:
+        print("stopped")
+    return 0
 
 
 if __name__ == "__main__":

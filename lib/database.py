@@ -1,4 +1,4 @@
-"""From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions."""
+"""From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions, and the row they hold first."""
 
 import os
 import select
@@ -7,19 +7,23 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values, find_dotenv
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy import select as sql_select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, OperationalError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, TablesMissing, shown
-from lib.models import Base
+from lib.models import Base, User
+from lib.triggers import TRIGGERS
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
 PING_AFTER_SECONDS = 5.0  # a connection that was idle for longer is asked whether it still lives
@@ -176,27 +180,55 @@ def _why_unreachable(url: URL, error: Exception) -> str:
 
 
 def create_tables(engine: Engine) -> None:
-    """Create the workbook's tables and indexes where they are missing; safe to call twice, or from two places."""
+    """Create the workbook's tables, columns, indexes and triggers where they are missing.
+
+    Safe to call twice, from two places at once, and on a database that an older workbook made.
+    """
     with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
             # IF NOT EXISTS alone still fails when two do it at the same moment.
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_TABLES_LOCK})
         for table in Base.metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+            _add_missing_columns(connection, table)
             for index in sorted(table.indexes, key=lambda index: index.name):
                 connection.execute(CreateIndex(index, if_not_exists=True))
+        for trigger in TRIGGERS[engine.dialect.name]:
+            connection.exec_driver_sql(trigger)
+
+
+def _add_missing_columns(connection: Connection, table: Table) -> None:
+    present = connection.execute(text(f"SELECT * FROM {table.name} LIMIT 0")).keys()
+    for column in table.columns:
+        if column.name not in present:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
 
 
 @contextmanager
-def statement(engine: Engine) -> Iterator[Connection]:
-    """A connection on which each statement is its own transaction; given back at the end of the block."""
+def statement(engine: Engine | Connection) -> Iterator[Connection]:
+    """A connection on which each statement is its own transaction; given back at the end of the block.
+
+    Given a connection instead of an engine, it is that one, and its transaction goes on.
+    """
+    if isinstance(engine, Connection):
+        with errors_translated():
+            yield engine
+        return
     with errors_translated(), engine.connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextmanager
-def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction for the block: all of it is stored, or, after an error, nothing."""
+def write_transaction(engine: Engine | Connection) -> Iterator[Connection]:
+    """One transaction for the block: all of it is stored, or, after an error, nothing.
+
+    Given a connection, the block is a part of that one's transaction, and its owner decides.
+    """
+    if isinstance(engine, Connection):
+        with statement(engine) as connection:
+            yield connection
+        return
     if engine.dialect.name != "sqlite":
         with errors_translated(), engine.begin() as connection:
             yield connection
@@ -212,6 +244,26 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
                 connection.exec_driver_sql("ROLLBACK")
             raise
         connection.exec_driver_sql("COMMIT")
+
+
+def add_user(connection: Connection, user_id: str, now: datetime) -> None:
+    """Add the user if they aren't there; in both cases, hold their row until the transaction ends."""
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
+    new_user = insert(User).values(id=user_id, created_at=now, preferences={})
+    # Not DO NOTHING: that wouldn't hold a user who is there, and somebody might forget them before we end.
+    unchanged = {"created_at": User.created_at}
+    connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_=unchanged))
+
+
+def hold_user(connection: Connection, user_id: str) -> bool:
+    """Have others who write many rows of this user wait for us; False if there is no such user.
+
+    Who writes many rows holds the user's row first, then those of sessions, then those of memories. Without that, two
+    of them take the rows in different orders, each waits for a row that the other has, and the database ends one with
+    "deadlock detected".
+    """
+    held = sql_select(User.id).where(User.id == user_id).with_for_update()  # SQLite has no row locks, needs none
+    return connection.execute(held).first() is not None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from functools import lru_cache
 from typing import Any
 
@@ -32,9 +33,15 @@ class DirectStatement:
         returned = [column.type.dialect_impl(dialect) for column in sql.exported_columns]
         self._readers = [impl.result_processor(dialect, None) for impl in returned]
 
+    def within(self, connection: Connection) -> "DirectStatement":
+        """The same statement for a transaction that is open: its `rows` are a part of that one."""
+        bound = copy(self)  # not made anew: compiling takes longer than executing
+        bound._engine = connection
+        return bound
+
     def rows(self, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Execute as a transaction of its own; all rows that come back."""
-        if self._watched():
+        if isinstance(self._engine, Connection) or self._watched():
             with statement(self._engine) as connection:
                 return self.rows_within(connection, parameters)
         with errors_translated(), self._autocommitting() as connection:

@@ -33,6 +33,21 @@ class ServerStartError(WorkbookError):
     """A local PostgreSQL server could not be found, started or reached."""
 
 
+class ModelUnavailable(WorkbookError):
+    """No chat model can be used as things are set."""
+
+
+class ExtractionFailed(WorkbookError):
+    """A model's answer could not be used, twice; the transcript is kept and can be tried again."""
+
+
+class ClaimLost(WorkbookError):
+    """A conversation is not the caller's to complete any more: its claim lapsed and went on, or its user was forgotten.
+
+    Nothing of the call was kept. Drop the result and claim the next one.
+    """
+
+
 def shown(value: object) -> str:
     """A value as a message repeats it: `repr`, cut in the middle of nowhere if it is long.
 

@@ -41,12 +41,77 @@ class MemoryList(list[MemoryItem]):
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryVersion:
+    """A value of one memory, and how long it was the current one."""
+
+    value: dict[str, Any]  # the JSON object
+    written_at: datetime  # aware, UTC
+    replaced_at: datetime | None  # aware, UTC; None for the current one
+
+    def _repr_html_(self) -> str:
+        return VersionList([self])._repr_html_()
+
+
+class VersionList(list[MemoryVersion]):
+    """The versions of one memory, oldest first. In a notebook it shows as a table."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no versions"
+        return "\n".join(f"{_when(v.written_at)} - {_until(v.replaced_at):16}  {_short(v.value)}" for v in self)
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<em>no versions</em>"
+        rows = [(_short(v.value), _when(v.written_at), _until(v.replaced_at)) for v in self]
+        return html_table(("value", "written_at (UTC)", "replaced_at (UTC)"), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSession:
+    """One conversation that is over, as it was when it was read."""
+
+    id: str  # a UUID
+    user_id: str
+    started_at: datetime  # aware, UTC
+    ended_at: datetime  # aware, UTC
+    transcript: list[dict[str, Any]]  # dicts with turn, speaker and text
+    state: str  # pending, extracting, extracted or failed
+    attempts: int  # how often it was claimed
+    error: str | None  # why it failed last
+    summary: str | None
+    details: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        return SessionList([self])._repr_html_()
+
+
+class SessionList(list[FinishedSession]):
+    """A list of conversations. In a notebook it shows as a table."""
+
+    def __repr__(self) -> str:
+        return "\n".join("  ".join(map(str, row)) for row in self._rows()) or "no sessions"
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<em>no sessions</em>"
+        return html_table(("user_id", "ended_at (UTC)", "turns", "state", "attempts", "summary or error"), self._rows())
+
+    def _rows(self) -> list[tuple[Any, ...]]:
+        return [
+            (s.user_id, _when(s.ended_at), len(s.transcript), s.state, s.attempts, s.error or s.summary or "")
+            for s in self
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
     """How many rows `forget_user` deleted, by table."""
 
     memories: int
     sessions: int
     cached_contents: int
+    versions: int = 0  # earlier values of the memories
 
 
 def html_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -59,6 +124,10 @@ def html_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def _when(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _until(moment: datetime | None) -> str:
+    return "now" if moment is None else _when(moment)
 
 
 def _short(value: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The tables: users, memories, sessions, content_cache; the same on SQLite and on PostgreSQL."""
+"""The tables: users, memories and their versions, sessions, content_cache; the same on SQLite and on PostgreSQL."""
 
 import os
 import threading
@@ -6,7 +6,21 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -16,6 +30,7 @@ from lib.errors import InvalidInput, shown
 USER_ID_LENGTH = 50  # characters
 NAMESPACE_LENGTH = 100
 KEY_LENGTH = 200
+SESSION_STATES = ("pending", "extracting", "extracted", "failed")  # of a conversation that is over
 
 
 def utcnow() -> datetime:
@@ -90,17 +105,27 @@ def as_utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+JSONDocument = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# SQLite numbers rows by itself only if the type is INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
 class Base(DeclarativeBase):
     """Columns of type `dict` hold JSON: JSONB on PostgreSQL, text on SQLite."""
 
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
-        dict[str, Any]: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+        dict[str, Any]: JSONDocument,
         datetime: UTCDateTime(),
     }
 
 
 def _user_id_column(**options: Any) -> Mapped[Any]:
     return mapped_column(String(USER_ID_LENGTH), ForeignKey("users.id", ondelete="CASCADE"), **options)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """The condition of a partial index."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class User(Base):
@@ -138,8 +163,26 @@ class Memory(Base):
     )
 
 
+class PastVersion(Base):
+    """A value that a memory had before; written by a trigger: see lib.triggers."""
+
+    __tablename__ = "memory_versions"
+
+    id: Mapped[int] = mapped_column(RowNumber, Identity(), primary_key=True)
+    memory_id: Mapped[str] = mapped_column(UUIDText, ForeignKey("memories.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(String(USER_ID_LENGTH))
+    value: Mapped[dict[str, Any]]
+    written_at: Mapped[datetime]
+    replaced_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_memory_version", "memory_id", "id"),)
+
+
 class ConversationSession(Base):
-    """One conversation from its start to its end. (`Session` is SQLAlchemy's name.)"""
+    """One conversation from its start to its end. (`Session` is SQLAlchemy's name.)
+
+    The columns from `transcript` on are those of `lib.sessions`; `state` is None while a conversation goes on.
+    """
 
     __tablename__ = "sessions"
 
@@ -150,6 +193,16 @@ class ConversationSession(Base):
     summary: Mapped[str | None] = mapped_column(Text)
     # The column is named metadata, as in the schema; the attribute can't be: declarative classes reserve it.
     details: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+    transcript: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONDocument)
+    state: Mapped[str | None] = mapped_column(Text, CheckConstraint(f"state IN {SESSION_STATES}"))
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    error: Mapped[str | None] = mapped_column(Text)
+    claimed_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        # Only of those that may be claimed, so that it stays small however many were extracted.
+        Index("ix_session_to_extract", "ended_at", "id", **_where("state IN ('pending', 'extracting')")),
+    )
 
 
 class CachedContent(Base):

@@ -54,3 +54,20 @@ def bars(values: Mapping[str, float], *, title: str, x_label: str, alt: str, uni
     axes.grid(visible=False)
     axes.margins(x=0.12)
     show_figure(axes, alt)
+
+
+def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, x_label: str, alt: str) -> None:
+    """Horizontal bars in groups, the same measures in each, with their values at the ends; first group on top."""
+    axes = new_axes(title, x_label, "")
+    measures = list(next(iter(groups.values())))
+    height = 0.8 / len(measures)
+    for number, (measure, color) in enumerate(zip(measures, COLORS, strict=False)):
+        places = [row - 0.4 + height * (number + 0.5) for row in range(len(groups))]
+        drawn = axes.barh(places, [group[measure] for group in groups.values()], height, color=color, label=measure)
+        axes.bar_label(drawn, fmt="{:g}", padding=4)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.margins(x=0.12)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(measures), borderaxespad=0)
+    show_figure(axes, alt)

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from tqdm.auto import tqdm
 
 from lib.conditions import Conditions, check_name, folded_term
-from lib.database import statement, write_transaction
+from lib.database import add_user, hold_user, statement, write_transaction
 from lib.direct import DirectStatement
 from lib.errors import InvalidInput, shown
-from lib.items import Forgotten, MemoryItem, MemoryList
+from lib.history import delete_versions, versions_of
+from lib.items import Forgotten, MemoryItem, MemoryList, VersionList
 from lib.models import (
     KEY_LENGTH,
     NAMESPACE_LENGTH,
@@ -71,6 +71,16 @@ class MemoryStore:
         self._upserts = Upserts(engine)
         self._get = DirectStatement(engine, _get)
         self._newest = DirectStatement(engine, _newest_in_namespace)
+
+    def within(self, connection: Connection) -> "MemoryStore":
+        """The same store in a transaction that is open: its calls are kept, or undone, with the rest of that one.
+
+        connection: of this store's database, as from `lib.database.write_transaction`. Nothing is committed by the
+            calls. Those that write hold the user's row until the transaction ends: touch one user, or all in one order.
+        """
+        if not isinstance(connection, Connection) or connection.dialect.name != self._dialect:
+            raise InvalidInput(f"within needs an open connection to this store's database, not {shown(connection)}.")
+        return _StoreWithin(self, connection)
 
     def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
         """Store a memory, or replace the one with this key; `created_at` is kept, `updated_at` moves.
@@ -179,9 +189,17 @@ class MemoryStore:
         check_name(user_id, "user_id", USER_ID_LENGTH)
         check_name(namespace, "namespace", NAMESPACE_LENGTH)
         with write_transaction(self._engine) as connection:
-            if not self._hold_user(connection, user_id):
+            if not hold_user(connection, user_id):
                 return 0
             return connection.execute(delete(_memories).filter_by(user_id=user_id, namespace=namespace)).rowcount
+
+    def history(self, user_id: str, namespace: str, key: str) -> VersionList:
+        """The values that a memory has had, oldest first; the last one is its current value. Empty without a memory.
+
+        A put of an equal value makes no version. Deleting a memory deletes its history.
+        """
+        with statement(self._engine) as connection:
+            return versions_of(connection, _identity(user_id, namespace, key))
 
     def list_namespaces(self, user_id: str) -> dict[str, int]:
         """The user's namespaces in alphabetical order, with the number of memories in each."""
@@ -195,14 +213,15 @@ class MemoryStore:
         """Delete the user and every row about them, in every table; in one transaction."""
         check_name(user_id, "user_id", USER_ID_LENGTH)
         with write_transaction(self._engine) as connection:
-            if not self._hold_user(connection, user_id):
+            if not hold_user(connection, user_id):
                 return Forgotten(0, 0, 0)
+            versions = delete_versions(connection, user_id)
             counts = [
                 connection.execute(delete(table).where(table.user_id == user_id)).rowcount
                 for table in (Memory, ConversationSession, CachedContent)
             ]
             connection.execute(delete(User).where(User.id == user_id))
-        return Forgotten(*counts)
+        return Forgotten(*counts, versions)
 
     def _row(self, user_id: str, namespace: str, key: str, value: Any, now: datetime) -> tuple[dict, dict]:
         """(the canonical value, the row to store), everything checked."""
@@ -213,20 +232,7 @@ class MemoryStore:
         return canonical, row
 
     def _add_user(self, connection: Any, user_id: str) -> None:
-        insert = (postgresql if self._dialect == "postgresql" else sqlite).insert
-        new_user = insert(User).values(id=user_id, created_at=self._now(), preferences={})
-        # Not DO NOTHING: that wouldn't hold a user who is there, and somebody might forget them before we end.
-        unchanged = {"created_at": User.created_at}
-        connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_=unchanged))
-
-    def _hold_user(self, connection: Any, user_id: str) -> bool:
-        """Have others who write many rows of this user wait for us; False if there is no such user.
-
-        Who writes many rows holds the user's row first. Without that, two of them take the rows in different
-        orders, each waits for a row that the other has, and the database ends one with "deadlock detected".
-        """
-        held = select(User.id).where(User.id == user_id).with_for_update()  # SQLite has no row locks, needs none
-        return connection.execute(held).first() is not None
+        add_user(connection, user_id, self._now())
 
     def _find(self, user_id: str, conditions: Conditions, limit: int | None, offset: int) -> MemoryList:
         check_name(user_id, "user_id", USER_ID_LENGTH)
@@ -240,6 +246,30 @@ class MemoryStore:
             with statement(self._engine) as connection:
                 rows = connection.execute(query).all()
         return MemoryList(MemoryItem(*row) for row in rows)
+
+
+class _StoreWithin(MemoryStore):
+    """A store whose calls are part of a transaction of somebody else's."""
+
+    def __init__(self, store: MemoryStore, connection: Connection):
+        self.__dict__.update(vars(store))
+        self._engine = connection
+        self._get, self._newest = store._get.within(connection), store._newest.within(connection)
+
+    def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
+        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
+        with write_transaction(self._engine) as connection:
+            # The user first: a memory that is refused for want of one would spoil the whole transaction.
+            if not hold_user(connection, user_id):
+                self._add_user(connection, user_id)
+            created_at = self._upserts.one(row, connection)
+        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
+
+    def delete(self, user_id: str, namespace: str, key: str) -> bool:
+        identity = _identity(user_id, namespace, key)
+        with statement(self._engine) as connection:
+            hold_user(connection, user_id)  # before the memory, as all who go on to further rows: see there
+        return super().delete(**identity)
 
 
 def _identity(user_id: str, namespace: str, key: str) -> dict[str, str]:

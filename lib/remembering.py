@@ -1,0 +1,129 @@
+"""Storing what was said without piling up duplicates: said again, corrected, or new."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lib.conditions import check_name
+from lib.errors import InvalidInput
+from lib.items import MemoryItem
+from lib.models import KEY_LENGTH, NAMESPACE_LENGTH, as_utc
+from lib.namespaces import EPISODIC, TYPES
+from lib.store import MemoryStore
+from lib.tools import LONGEST_FACT, content_words
+
+NEARLY_EQUAL = 0.5  # share of content words that two sentences have in common to say the same thing
+LOOKED_AT = 200  # newest memories of a namespace that a new one is compared with
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What became of memories that were said, in numbers."""
+
+    new: int = 0
+    corrected: int = 0  # replaced what stood at their address; the old version is in the store's history
+    said_again: int = 0  # stood there already, in these words or nearly so
+    outdated: int = 0  # said earlier than what stands there; not stored
+
+    def __add__(self, other: "Remembered") -> "Remembered":
+        return Remembered(
+            self.new + other.new,
+            self.corrected + other.corrected,
+            self.said_again + other.said_again,
+            self.outdated + other.outdated,
+        )
+
+
+def check_memory(namespace: str, key: str, content: str) -> None:
+    """InvalidInput if such a memory can't be stored."""
+    check_name(namespace, "namespace", NAMESPACE_LENGTH)
+    check_name(key, "key", KEY_LENGTH)
+    if not content.strip() or len(content) > LONGEST_FACT:
+        raise InvalidInput(f"content must have 1 to {LONGEST_FACT:,} characters, not {len(content.strip()):,}.")
+
+
+def remember_all(
+    store: MemoryStore, user_id: str, memories: Iterable[Mapping[str, Any]], *, source: str, said_at: datetime
+) -> Remembered:
+    """Store memories of one conversation; what stands already is not stored twice.
+
+    memories: dicts with namespace, key, content, type, topics, confidence, turn.
+    source: the conversation. said_at: when it ended; an older conversation never overwrites a newer memory.
+
+    A memory meets another one at its address (a stable key), or, when a model named the same thing differently, a
+    nearly equal one in its namespace: then it goes to that one's address. Call it on `store.within(connection)`
+    to have all of it happen or nothing.
+    """
+    said_at = as_utc(said_at)
+    counts = Remembered()
+    for memory in memories:
+        counts += _remember_one(store, user_id, memory, source, said_at)
+    return counts
+
+
+def _remember_one(
+    store: MemoryStore, user_id: str, memory: Mapping[str, Any], source: str, said_at: datetime
+) -> Remembered:
+    namespace, content = memory["namespace"], memory["content"].strip()
+    value = {name: memory[name] for name in ("type", "topics", "confidence", "turn")}
+    value |= {"content": content, "source": source, "said_at": said_at.isoformat()}
+    standing = _standing(store, user_id, namespace, memory["key"], content)
+    if standing is None:
+        store.put(user_id, namespace, memory["key"], value)
+        return Remembered(new=1)
+    key, before = standing
+    if similarity(content, before.get("content", "")) == 1:
+        return Remembered(said_again=1)
+    if _when(before) > said_at:
+        return Remembered(outdated=1)
+    store.put(user_id, namespace, key, value)
+    return Remembered(said_again=1) if says_the_same(content, before.get("content", "")) else Remembered(corrected=1)
+
+
+def _standing(
+    store: MemoryStore, user_id: str, namespace: str, key: str, content: str
+) -> tuple[str, dict[str, Any]] | None:
+    """(key, value) of the memory that this one says again or corrects; None if it is new."""
+    value = store.get(user_id, namespace, key)
+    if value is not None:
+        return key, value
+    if TYPES.get(namespace) == EPISODIC:
+        return None  # two evenings that went alike are two evenings
+    others: list[MemoryItem] = store.search(user_id, namespace, limit=LOOKED_AT)
+    alike = [item for item in others if says_the_same(content, str(item.value.get("content", "")))]
+    best = max(alike, key=lambda item: similarity(content, item.value["content"]), default=None)
+    return None if best is None else (best.key, best.value)
+
+
+def says_the_same(one: str, other: str) -> bool:
+    """Whether two sentences say nearly the same: most content words, and every number, are in both.
+
+    >>> says_the_same("Zoë has a cat called Pixel.", "Zoë has a black cat called Pixel.")
+    True
+    >>> says_the_same("The exam in Lund is on 22 May.", "The exam in Lund is on 23 May.")
+    False
+    """
+    numbers = [set(re.findall(r"\d+", text)) for text in (one, other)]
+    return numbers[0] == numbers[1] and similarity(one, other) >= NEARLY_EQUAL
+
+
+def similarity(one: str, other: str) -> float:
+    """Share of the content words of two sentences that both have, from 0 to 1 (Jaccard index).
+
+    >>> similarity("The exam is on 22 May.", "The exam is on 3 June.")
+    0.2
+    """
+    first, second = set(content_words(one)), set(content_words(other))
+    if not first or not second:
+        return float(one.strip() == other.strip())
+    return len(first & second) / len(first | second)
+
+
+def _when(value: Mapping[str, Any]) -> datetime:
+    """When a memory was said; the beginning of time if it doesn't tell."""
+    try:
+        return as_utc(datetime.fromisoformat(value["said_at"]))
+    except (KeyError, TypeError, ValueError):
+        return as_utc(datetime.fromisoformat("0001-01-02T00:00:00+00:00"))

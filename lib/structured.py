@@ -1,0 +1,64 @@
+"""Answers of a model that must fit a schema: asked for, checked, and asked for once more."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from lib.errors import ExtractionFailed
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+ATTEMPTS = 2  # that a model gets for an answer that can be used
+T = TypeVar("T", bound=BaseModel)
+
+
+def ask(
+    model: "BaseChatModel",
+    schema: type[T],
+    instructions: str,
+    text: str,
+    *,
+    problem_of: Callable[[T], str | None] = lambda _: None,
+) -> T:
+    """The model's answer as an object of `schema`, which becomes the JSON schema that the server is asked to keep to.
+
+    problem_of: what is wrong with an answer that fits the schema, in words that a model can act on; None if nothing is.
+    A bad answer goes back once, with what is wrong with it.
+    Errors: ExtractionFailed after the second one; the errors of the client if the model can't be reached.
+    """
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True},
+    }
+    asking = model.bind(response_format=response_format)
+    request, problem = text, ""
+    for _ in range(ATTEMPTS):
+        # Parsed here and not by the client: some servers ignore the schema, and then each client fails in its own way.
+        answer = asking.invoke([("system", instructions), ("user", request)])
+        try:
+            parsed = schema.model_validate_json(_without_fence(answer.text))
+            problem = problem_of(parsed)
+        except ValidationError as error:
+            problem = _in_words(error)
+        if not problem:
+            return parsed
+        request = f"{text}\n\nYour last answer could not be used: {problem} Answer again."
+    raise ExtractionFailed(f"the model's answer could not be used, {ATTEMPTS} times: {problem}")
+
+
+def _without_fence(text: str) -> str:
+    """JSON without the ``` that models like to put around it."""
+    stripped = text.strip()
+    if stripped.startswith("```") and stripped.endswith("```") and "\n" in stripped:
+        return stripped.partition("\n")[2].removesuffix("```")
+    return stripped
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first few faults of an answer, short enough to be sent back."""
+    faults: list[dict[str, Any]] = error.errors(include_url=False, include_context=False)
+    words = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in faults[:3]]
+    return f"it doesn't fit the schema ({json.dumps('; '.join(words), ensure_ascii=False)[1:-1][:400]})."

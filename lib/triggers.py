@@ -1,0 +1,53 @@
+"""How a memory's earlier values are kept: by a trigger, so whoever writes, and in the same transaction.
+
+A trigger and not code of the store: an update then can't forget it, a plain insert never pays for it, and the
+store's upsert stays one statement that needn't know what it replaces.
+"""
+
+# The columns of a version: it was the memory's value since the version before it ended, or else since the memory
+# came. Not `old.updated_at`: a put of an equal value moves that, and there would be a gap between two versions.
+_KEEP = """
+    INSERT INTO memory_versions (memory_id, user_id, value, written_at, replaced_at) VALUES (
+        old.id, old.user_id, old.value,
+        coalesce(
+            (SELECT replaced_at FROM memory_versions WHERE memory_id = old.id ORDER BY id DESC LIMIT 1),
+            old.created_at
+        ),
+        new.updated_at
+    );
+"""
+
+# json() takes the spacing out, in case somebody writes JSON in another layout than the store's. It refuses what is no
+# JSON, and a value like that must be free to be mended.
+_SQLITE_CHANGED = """
+    old.value IS NOT new.value AND CASE
+        WHEN json_valid(old.value) AND json_valid(new.value) THEN json(old.value) <> json(new.value) ELSE TRUE
+    END
+"""
+
+# Statements that may be executed again and again.
+TRIGGERS = {
+    "sqlite": [
+        f"CREATE TRIGGER IF NOT EXISTS memory_keeps_version AFTER UPDATE OF value ON memories WHEN {_SQLITE_CHANGED} "
+        f"BEGIN {_KEEP} END"
+    ],
+    "postgresql": [
+        # The function keeps the path that it was made with, so that it finds our table whoever's path it runs under.
+        # Not `"$user", public` as it may stand there, which would mean another schema to another role.
+        "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)",
+        "CREATE OR REPLACE FUNCTION keep_memory_version() RETURNS trigger LANGUAGE plpgsql "
+        f"SET search_path FROM CURRENT AS $$ BEGIN {_KEEP} RETURN NULL; END $$",
+        # CREATE OR REPLACE TRIGGER would wait for all who are writing just now, each time that it is said.
+        # As texts, because to JSONB 1 and 1.0 are one value, and to SQLite two.
+        """
+        DO $$ BEGIN
+            IF NOT EXISTS (
+                SELECT FROM pg_trigger WHERE tgrelid = 'memories'::regclass AND tgname = 'memory_keeps_version'
+            ) THEN
+                CREATE TRIGGER memory_keeps_version AFTER UPDATE OF value ON memories FOR EACH ROW
+                WHEN (old.value::text <> new.value::text) EXECUTE FUNCTION keep_memory_version();
+            END IF;
+        END $$
+        """,
+    ],
+}
