@@ -68,6 +68,7 @@ class Trials(list[Trial]):
         return [
             {
                 "strategy": trial.strategy,
+                "added mean, ms": round(sum(trial.added_ms) / max(len(trial.added_ms), 1)),
                 "added p50, ms": round(percentile(trial.added_ms, 50)),
                 "added p95, ms": round(percentile(trial.added_ms, 95)),
                 "model calls": trial.calls,

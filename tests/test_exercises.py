@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lib.exercises import CHECKS, check, verdict
+from lib.formation import extract_pending
 from lib.lesson import load_sessions
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -50,6 +51,32 @@ def any_newest(store, user_id):
     return found[0].value["content"] if found else None
 
 
+def newest_episode(store, user_id, namespace="episodes", **conditions):
+    found = store.search(user_id, namespace, limit=1, **conditions)
+    return found[0].value["content"] if found else None
+
+
+def counts_the_list(store, user_id, key):
+    return len((store.get(user_id, "procedures", key) or {"evidence": []})["evidence"]) >= 2
+
+
+def wants_all_evidence(store, user_id, key):
+    rule = store.get(user_id, "procedures", key)
+    return rule is not None and all(store.get(user_id, "episodes", episode) for episode in rule["evidence"])
+
+
+def exclusive_as_of(store, user_id, namespace, key, moment):
+    for version in store.history(user_id, namespace, key):
+        if version.written_at < moment and (version.replaced_at is None or moment <= version.replaced_at):
+            return version.value
+    return None
+
+
+def drains_all(log, store, model, calls):
+    extract_pending(log, store, model)
+    return log.counts()["pending"]
+
+
 INSERT = "INSERT INTO notes VALUES (:user_id, :key, :value, :now, :now)"
 VALUE = {"content": "Built a VPC, and it worked", "type": "episodic", "topics": ["labs"], "confidence": 1.0}
 
@@ -84,6 +111,35 @@ WRONG = [
     ("2.3", always(True), "return False"),
     ("2.4", ten_only, "only ten"),
     ("2.4", flat_export, "one entry a namespace"),
+    ("3.1", ["episodic"] * 6, "a dict with the letters"),
+    ("3.1", dict.fromkeys("abcdef", "semantic"), "it happened at some time"),
+    ("3.1", {**dict.fromkeys("bdf", "semantic"), "a": "episodic", "c": "semantic", "e": "episodic"}, "what to do"),
+    ("3.1", dict.fromkeys("abcdef", "fact"), "the types are"),
+    ("3.2", lambda moment: moment.strftime("%Y-%m-%d"), "two different seconds"),
+    ("3.2", lambda moment: moment.strftime("%d.%m.%Y %H:%M:%S"), "Begin with the year"),
+    ("3.2", lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S"), "Convert to UTC"),
+    ("3.2", lambda moment: moment, "a key is a text"),
+    ("3.3", lambda store, user, topic: newest_episode(store, user), "another topic"),
+    ("3.3", lambda store, user, topic: newest_episode(store, user, None, topics=[topic]), "that is a fact"),
+    ("3.3", always(""), "return None"),
+    ("3.4", always(True), "isn't there"),
+    ("3.4", counts_the_list, "Look each of them up"),
+    ("3.4", wants_all_evidence, "two are enough"),
+    ("4.1", lambda text: "remember" in text, "a capital letter"),
+    ("4.1", lambda text: "remember" in text.lower() or "deadline" in text.lower(), "it asks; it doesn't tell"),
+    ("4.1", lambda text: "remember" in text.lower() and "?" not in text, "a deadline can't wait"),
+    ("4.1", lambda text: text.find("remember"), "True or False"),
+    ("4.2", lambda store, *address: len(store.history(*address)), "written, not replaced"),
+    ("4.2", lambda store, *address: len(store.history(*address)) - 1, "never replaced: 0"),
+    ("4.2", always(0), "was replaced 1 times"),
+    ("4.3", lambda store, user, namespace, key, moment: store.get(user, namespace, key), "0 days after"),
+    ("4.3", exclusive_as_of, "from the moment when it was written"),
+    ("4.4", drains_all, "has a `limit`"),
+    (
+        "4.4",
+        lambda log, store, model, calls: extract_pending(log, store, model, limit=calls).extracted,
+        "still waiting",
+    ),
 ]
 
 

@@ -14,8 +14,8 @@ from lib.store import MemoryStore
 @exercise("4.1")
 def is_urgent(answer):
     cases = {
-        "Remember that I'm allergic to nuts.": (True, "it asks to be remembered"),
-        "REMEMBER the red one": (True, "upper case is asking, too"),
+        "Please remember that I'm allergic to nuts.": (True, "it asks to be remembered"),
+        "REMEMBER the red one": (True, "a capital letter is asking, too"),
         "The deadline is Friday.": (True, "a deadline can't wait"),
         "I like tea.": (False, "it can wait until the conversation is over"),
         "Do you remember my name?": (False, "it asks; it doesn't tell"),
