@@ -19,6 +19,7 @@ from lib.tools import memory_tools
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+MOST_CALLS = 8  # of the model, in one turn of an agent
 MOST_CLAIMS = 10  # of one conversation; then it is marked failed, so that it doesn't end one worker after another
 _NAMESPACES = "\n".join(f"- {name}: {meaning}" for name, meaning in MEANINGS.items())
 
@@ -88,12 +89,15 @@ def memory_agent(
     source, rules: as for `memory_tools`.
     """
     from langchain.agents import create_agent
+    from langchain.agents.middleware import ModelCallLimitMiddleware
 
     if strategy not in WHEN_TO_REMEMBER:
         raise InvalidInput(f"strategy must be one of {', '.join(map(repr, WHEN_TO_REMEMBER))}, not {strategy!r}.")
     prompt = f"{AGENT_PROMPT}\n{WHEN_TO_REMEMBER[strategy]}"
     tools = memory_tools(store, user_id, source=source, rules=rules)
-    return create_agent(model, tools=tools, system_prompt=prompt, middleware=[_unreadable_calls_are_answered()])
+    # A model that never stops calling would be asked, and paid, thousands of times: LangChain's own limit is far away.
+    limit = ModelCallLimitMiddleware(run_limit=MOST_CALLS, exit_behavior="end")
+    return create_agent(model, tools=tools, system_prompt=prompt, middleware=[limit, _unreadable_calls_are_answered()])
 
 
 def _unreadable_calls_are_answered() -> Any:

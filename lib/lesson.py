@@ -90,7 +90,9 @@ def answer(value: Any) -> None:
     """
     from IPython.display import display
 
-    as_html = value._repr_html_() if hasattr(value, "_repr_html_") else f"<pre>{escape(pformat(value))}</pre>"
+    text = value if isinstance(value, str) else pformat(value)
+    style = "margin:0;white-space:pre-wrap"
+    as_html = value._repr_html_() if hasattr(value, "_repr_html_") else f'<pre style="{style}">{escape(text)}</pre>'
     display({"text/html": f"\n{as_html}", "text/plain": f"\n{value!r}"}, raw=True)
 
 

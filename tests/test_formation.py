@@ -17,7 +17,15 @@ from sqlalchemy import Engine
 from lib.chat_model import chat_model
 from lib.database import connect
 from lib.errors import ExtractionFailed, InvalidInput
-from lib.formation import MOST_CLAIMS, ExtractedMemory, extract_memories, extract_pending, memory_agent, transcript_text
+from lib.formation import (
+    MOST_CALLS,
+    MOST_CLAIMS,
+    ExtractedMemory,
+    extract_memories,
+    extract_pending,
+    memory_agent,
+    transcript_text,
+)
 from lib.learning import learn_procedures
 from lib.lesson import load_sessions
 from lib.practice_model import Behaviour, PracticeModel, start_practice_model
@@ -302,6 +310,15 @@ def test_a_wrong_call_of_a_model_does_not_end_the_conversation(
     talk = memory_agent(model, store, "ada").invoke({"messages": [("user", "Hello there, how are you?")]})
 
     assert talk["messages"][-1].type == "ai" and talk["messages"][-1].text
+
+
+def test_a_model_that_never_stops_calling_is_stopped(model, store: MemoryStore, actor: PracticeModel) -> None:
+    actor.behaviour.answers = ["unknown tool"] * 100
+
+    talk = memory_agent(model, store, "ada").invoke({"messages": [("user", "Hello there, how are you?")]})
+
+    assert actor.usage.calls == MOST_CALLS
+    assert talk["messages"][-1].text
 
 
 def test_the_hybrid_remembers_in_the_turn_what_cannot_wait_only(model, store: MemoryStore) -> None:

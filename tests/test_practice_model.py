@@ -30,7 +30,7 @@ from lib.practice_model import (
     Usage,
     start_practice_model,
 )
-from lib.practice_vectors import spelling_vector
+from lib.practice_model.vectors import spelling_vector
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 10  # longest wait for an answer

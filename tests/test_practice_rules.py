@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from lib.practice_rules import Noticed, extract, notice, respond
+from lib.practice_model.rules import Noticed, extract, notice, respond
 
 DATA = Path(__file__).parent.parent / "data"
 NAMESPACES = {"preferences", "facts", "goals", "struggles", "episodes", "procedures"}
@@ -728,7 +728,22 @@ def test_the_parts_of_a_message_are_read_as_its_text() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", "I like tea. ", "I am ", "\n", "“", "`", "'a ", "a@", "Explain ", "ignore ", "<memories>\n", '- [a/b] "'],
+    [
+        "a",
+        "I like tea. ",
+        "I am ",
+        "\n",
+        "“",
+        "`",
+        "'a ",
+        "a@",
+        "Explain ",
+        "ignore ",
+        "<memories>\n",
+        "...",
+        "[1] user: I like tea.\n",
+        '- [a/b] "',
+    ],
 )
 def test_a_million_characters_take_less_than_two_seconds(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))

@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any
 
-from lib import practice_api as api
 from lib.errors import InvalidInput, ServerStartError, shown
-from lib.practice_api import Refused
-from lib.practice_mistakes import mistake, parse_failure
-from lib.practice_vectors import EMBEDDING_MODEL_NAME, embeddings
+from lib.practice_model import api
+from lib.practice_model.api import Refused
+from lib.practice_model.mistakes import mistake, parse_failure
+from lib.practice_model.vectors import EMBEDDING_MODEL_NAME, embeddings
 
 HOST = "127.0.0.1"  # nobody on the network can reach it
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"

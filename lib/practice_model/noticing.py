@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lib import practice_patterns as known
-from lib.practice_patterns import Cue, content_words, singular, stem, telling_words
+from lib.practice_model import patterns as known
+from lib.practice_model.patterns import Cue, content_words, singular, stem, telling_words
 from lib.values import fold
 
 LONGEST_READ = 20_000  # characters of one message

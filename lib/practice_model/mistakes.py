@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from lib.errors import InvalidInput, shown
-from lib.practice_api import ChatRequest
+from lib.practice_model.api import ChatRequest
 
 MISTAKES = ("not json", "wrong schema", "empty", "unknown tool", "bad arguments", "wrong arguments")
 RETRY_AFTER_SECONDS = 1.0  # what a "429" without a time of its own asks for

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from lib.errors import shown
-from lib.practice_api import Refused, tokens
+from lib.practice_model.api import Refused, tokens
 from lib.values import fold
 
 EMBEDDING_MODEL_NAME = "practice-embedding"

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lib.practice_noticing import LONGEST_READ, LONGEST_SENTENCE
-from lib.practice_patterns import content_words
+from lib.practice_model.noticing import LONGEST_READ, LONGEST_SENTENCE
+from lib.practice_model.patterns import content_words
 
 Texts = Sequence[tuple[str, str]]  # (role, text) of each message
 
@@ -30,7 +30,7 @@ class Known(NamedTuple):
 
 # The lines of a block end where the tag stands alone on a line: a memory's text is a JSON string and can't hold one.
 _BLOCK = re.compile(r"^[ \t]*<memories>[ \t]*$.*?(?:^[ \t]*</memories>[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_LINE = re.compile(r'^\s*- \[([^\]\n]+)\] ("(?:[^"\\\n]|\\.)*")(?: \(\w+, said (\d{4}-\d\d-\d\d))?', re.MULTILINE)
+_LINE = re.compile(r'^[ \t]*- \[([^\]\n]+)\] ("(?:[^"\\\n]|\\.)*")(?: \(\w+, said (\d{4}-\d\d-\d\d))?', re.MULTILINE)
 
 
 def _lines(text: str) -> list[Known]:
@@ -65,7 +65,7 @@ def plain_lines(text: str) -> list[Known]:
 
 
 _SELF = re.compile(
-    r"^(?!.*\b(?:should|can|could|must) (?:I|we)\b).*\b(?:my|mine|me|our|I)\b|\b(?:about|know) me\b", re.IGNORECASE
+    r"^(?!.*\b(?:should|can|could|must) (?:I|we)\b).*\b(?:my|mine|me|our|I|we)\b|\b(?:about|know) me\b", re.IGNORECASE
 )
 _ASKING = re.compile(
     r"(?:^|[,.!?:]\s|\band )(?:so |and |please )?(?:when|where|which|who|whose|what|how (?:many|much|old|long|often)"
@@ -154,8 +154,9 @@ _EXPLAIN = re.compile(
     r"(?P<short> in (?:one|a single) sentence)?[.?!\s]*(?:$|(?<=[.?!])\s)",
     re.IGNORECASE,
 )
-_LEVELS = {"beginner": "beginner", "novice": "beginner", "child": "beginner", "newcomer": "beginner", "expert": "expert",
-           "professional": "expert", "engineer": "expert", "specialist": "expert"}  # fmt: skip
+_LEVELS = dict.fromkeys(("beginner", "novice", "child", "newcomer"), "beginner") | dict.fromkeys(
+    ("expert", "professional", "engineer", "specialist"), "expert"
+)
 _FRAMES = {
     "beginner": (
         "{Topic} is easier than its name: look at one small case, at what goes in and at what comes out.",

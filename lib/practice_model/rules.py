@@ -4,8 +4,8 @@ What it can: call `remember` for what a user says about themself and `recall` fo
 shared words, fill a JSON schema, follow a few rules on the form of answers, and word an explanation by level.
 What it can't: know anything about a topic, draw conclusions, or learn. Where no rule fits, it says what it is.
 
-What it notices is in lib.practice_noticing, how it answers in words in lib.practice_answers, and the words that it
-knows are in lib.practice_patterns.
+What it notices is in `noticing` beside this file, how it answers in words is in `answers`, and the words that it
+knows are in `patterns`.
 """
 
 import json
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lib.practice_answers import (
+from lib.practice_model.answers import (
     answer_in_words,
     answers,
     asked_about_self,
@@ -25,8 +25,8 @@ from lib.practice_answers import (
     outside_blocks,
     plain_lines,
 )
-from lib.practice_noticing import Noticed, extract, notice
-from lib.practice_patterns import content_words
+from lib.practice_model.noticing import Noticed, extract, notice
+from lib.practice_model.patterns import content_words
 
 __all__ = ["Noticed", "extract", "notice", "respond"]
 
@@ -187,12 +187,13 @@ def _from_tools(messages: list[dict[str, Any]], texts: list[tuple[str, str]], qu
 
 _TRANSCRIPT = re.compile(r"^\[(\d+)\] (\w+): (.*)$", re.MULTILINE)
 _EPISODE = re.compile(r"^\[([^\]\n]+)\] (.+)$", re.MULTILINE)
+_LONGEST_READ = 200_000  # characters of a transcript or a list of episodes
 _DEEPEST = 20  # levels; a schema may refer to itself
 
 
 def _filled(schema: dict[str, Any], text: str) -> Any:
     """A JSON value that fits the schema: extracted memories, patterns of episodes, or the simplest one there is."""
-    answer = _simplest(schema, schema)
+    answer, text = _simplest(schema, schema), text[:_LONGEST_READ]
     properties = schema.get("properties") or {}
     if "memories" in properties:
         turns = [(int(number[:9]), speaker.lower(), said) for number, speaker, said in _TRANSCRIPT.findall(text)]

@@ -12,10 +12,10 @@ from typing import Any
 
 from lib.errors import InvalidInput, shown
 from lib.items import html_table
-from lib.practice_api import MODEL_NAME, Respond
-from lib.practice_mistakes import MISTAKES, parse_failure
-from lib.practice_server import HOST, Server
-from lib.practice_vectors import EMBEDDING_MODEL_NAME
+from lib.practice_model.api import MODEL_NAME, Respond
+from lib.practice_model.mistakes import MISTAKES, parse_failure
+from lib.practice_model.server import HOST, Server
+from lib.practice_model.vectors import EMBEDDING_MODEL_NAME
 
 __all__ = [
     "EMBEDDING_MODEL_NAME",
@@ -141,7 +141,7 @@ def start_practice_model(
     """Start a practice model and return it running; it stops with `stop()`, a `with` block, or this process.
 
     port: on this computer only; 0 takes a free one.
-    respond: the rules, `lib.practice_rules.respond` unless others are given. Threads call it at the same time.
+    respond: the rules, `lib.practice_model.rules.respond` unless others are given. Threads call it at the same time.
     Errors: ServerStartError if the port can't be had.
 
     >>> with start_practice_model(respond=lambda messages, **options: {"content": "Hi"}) as model:
@@ -149,5 +149,5 @@ def start_practice_model(
     0 calls (0 failed), 0 prompt tokens, 0 completion tokens
     """
     if respond is None:
-        from lib.practice_rules import respond
+        from lib.practice_model.rules import respond
     return PracticeModel(port, behaviour, respond)

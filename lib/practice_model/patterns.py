@@ -1,4 +1,4 @@
-"""The tables of the practice model: what words it knows, as patterns. They are used in lib.practice_noticing.
+"""The tables of the practice model: what words it knows, as patterns. They are used in lib.practice_model.noticing.
 
 A row says what a sentence looks like that is worth remembering; to teach the model more, add a row. Every pattern
 is general English: a row that fits one sentence of a data set only would be a memory, not a rule.
@@ -24,6 +24,7 @@ _PIECES = {
     "|manager|consultant|administrator|technician|writer|lawyer|accountant|chef|professor|lecturer)",
     "kin": "(?:cat|dog|horse|daughter|son|child|wife|husband|partner|sister|brother|mother|father|grandmother)",
     "other": "(?:colleague|friend|boss|neighbour|manager|turn|fault|question|problem|guess|point)",
+    "Cap": "(?-i:[A-ZÀ-ÞĀ-Ž])",  # near enough: half of the last range are small letters
     "season": "(?:christmas|(?:the )?(?:summer|autumn|winter|spring|end)|<month>)",
     "reply": r"(?:answers?|explanations?|repl(?:y|ies))\b",
     "standing": r"\b(?:from (?:now|today) on|always|never|not ever|when ?ever|when you|next time|no more"
@@ -44,9 +45,9 @@ preferences ? 0.9 <I> (?:don't |do not )?(?:prefer|hate|love|enjoy|dislike|can't
 facts home 0.9 <I> (?:live|moved|moving|based|grew up) (?:in|to|at|near|on)\b|\bwhere I live\b
 facts diet 0.9 <I> (?:an? )?(?:vegetarian|vegan|pescatarian|teetotal)\b
 facts age 0.9 <I> \d{1,3} years old\b
-facts languages 0.9 <I> speak (?:[\w-]+ )?(?-i:[A-Z])
+facts languages 0.9 <I> speak (?:[\w-]+ )?<Cap>
 facts job 0.9 <I> (?:work|working|employed|start|starting) (?:at|for|in|on|as|with)\b
-facts job 0.9 <I> (?:become |became )?(?:an? |the )?(?:[\w-]+ ){0,3}(?:<job>|head of \w+)\b|<job> at (?-i:[A-Z])
+facts job 0.9 <I> (?:become |became )?(?:an? |the )?(?:[\w-]+ ){0,3}(?:<job>|head of \w+)\b|<job> at <Cap>
 facts *_contact 0.9 [\w.+-]{1,64}@[\w-]+\.\w+
 facts *_date 0.9 <date> && <us>|<event> (?:is|was|will)\b|\bit(?:'s| is)\b
 facts *_date 0.9 <event>(?: is| has been| was)?(?: now| moved)?(?: on| in| at| for| to| by)? (?:<date>|<day>|tomorrow)
@@ -54,13 +55,13 @@ facts weekly_schedule 0.9 \b<day>s\b|\b<day> (?:morning|afternoon|evening|night)
 goals * 0.9 <I>(?:'d| would)? (?:very much )?(?:want|like|love|hope|plan|aim|planning|hoping|dream) (?:to|on|of)\b
 goals * 0.9 \b(?:I|we) want\b && \b(?:by|before|until|for) <season>
 goals * 0.9 \b(?:my|our) (?:goal|dream|aim|plan) (?:is|for)\b
-facts * 0.9 \bmy (?P<about>(?:\w+ )?<kin>)(?: \w+)?(?: is| was| has|'s| turns| turned|,? called|,? named)
+facts * 0.9 \bmy (?P<about>(?:\w+ )?<kin>)(?: \w+)?(?: is| was| has| turns| turned|,? called|,? named)
 facts * 0.9 <I>(?: got)? (?:an?|one|two|three) (?:\w+ )?(?P<about><kin>)s?\b
 facts plan 0.9 \bon the \w+ plan\b|\b(?:signed|bought|subscribed to) (?:the )?\w+ (?:plan|licen[cs]e)
 facts * 0.7 <I> (?:signed up for|signed|booked|bought|registered|enrolled|joined|moved|dropped|switched)\b
 facts * 0.7 <I> (?:learning|studying|preparing for)\b
 facts * 0.7 <I> (?:use|using|run|running|follow|following)\b
-facts name 0.9 \b(?:my name is|call me|I'm|I am) (?-i:[A-Z])\w+
+facts name 0.9 \b(?:my name is|call me|I'm|I am) <Cap>\w+
 preferences * 0.7 \b(?:I|we) (?:always|never|only|usually|no longer) \w+
 facts * 0.7 \b(?:my|our) (?!(?:\w+ )?<other>)(?P<about>[\w-]+(?: [\w-]+)?) (?:is|are|has|comes|lives)\b
 """
@@ -171,7 +172,7 @@ URGENT = _compiled(r"\b(?:deadline|exams?\b|due|allerg)")
 CLAUSE_END = _compiled(
     r"(?:[,;:]|\s[-–—])\s+(?=(?:(?:and|but|so|because) )?(?:I|my|we|our)\b)|\s+(?=(?:and|but|so) (?:I|my|we|our)\b)"
 )
-SENTENCE_END = re.compile(r"[.!?…]+[)\"'”]*\s+|[。！？؟]|\n+|\Z")
+SENTENCE_END = re.compile(r"[.!?…]{1,9}[)\"'”]{0,3}\s+|[。！？؟]|\n+|\Z")
 QUOTED = re.compile(
     r"```.*?```|`[^`\n]{0,400}`|\"[^\"\n]{0,400}\"|“[^”\n]{0,400}”|«[^»\n]{0,400}»|(?<!\w)'[^'\n]{2,400}'(?!\w)",
     re.DOTALL,
