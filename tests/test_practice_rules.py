@@ -643,8 +643,8 @@ def test_what_episodes_share_becomes_patterns_with_their_evidence() -> None:
     found = filled(PATTERN_LIST, episodes)["patterns"]
 
     evidence = {one["rule"]: one["evidence"] for one in found}
-    assert evidence["The user learns well from pictures and drawings."] == ["e1", "e2"]
-    assert evidence["The user has had trouble with subnet more than once."] == ["e1", "e2"]
+    assert evidence["Explain with a drawing: it helps this user."] == ["e1", "e2"]
+    assert evidence["Go over subnet again: it went wrong more than once."] == ["e1", "e2"]
     assert all(len(one["evidence"]) >= 2 and 0 < one["confidence"] < 1 for one in found)
 
 

@@ -69,7 +69,8 @@ _SELF = re.compile(
 )
 _ASKING = re.compile(
     r"(?:^|[,.!?:]\s|\band )(?:so |and |please )?(?:when|where|which|who|whose|what|how (?:many|much|old|long|often)"
-    r"|do you (?:know|remember)|do I|did I|am I|have I|is my|are my|remind me|tell me|can you (?:tell|remind) me)\b",
+    r"|do you (?:know|remember)|(?:do|did|have) (?:I|we)|am I|are we|(?:is|are) (?:my|our)"
+    r"|remind me|tell me|can you (?:tell|remind) me)\b",
     re.IGNORECASE,
 )
 _EVERYTHING = re.compile(r"\b(?:know|remember|remembered) about me\b|\bwho am I\b", re.IGNORECASE)

@@ -207,18 +207,15 @@ def _filled(schema: dict[str, Any], text: str) -> Any:
     return answer | {name: [_arguments(one, item | {"$defs": schema.get("$defs")}) for one in found]}
 
 
-_SHARED = [
-    ("The user learns well from pictures and drawings.", r"\b(?:draw|drew|picture|sketch|pencil|diagram)"),
-    ("The user understands things by analogies.", r"\b(?:analog|metaphor|compar)"),
-    ("Examples help the user.", r"\bexamples?\b"),
-    ("Going one step at a time helps the user.", r"\b(?:step by step|one step|one (?:short )?command|steps)\b"),
-    ("The user works in the morning.", r"\bmorning"),
-    ("The user works in the evening or at night.", r"\b(?:evening|night|late)\b"),
-    (
-        "The user is short of time.",
-        r"\b(?:ran out of time|runs out of time|hurr(?:y|ied)|short of time|minutes left)\b",
-    ),
-    ("Having to repeat things annoys the user.", r"\b(?:repeat|asked again|annoy|anger)"),
+_SHARED = [  # what episodes have in common, and what the assistant should do about it
+    ("Explain with a drawing: it helps this user.", r"\b(?:draw|drew|picture|sketch|pencil|diagram)"),
+    ("Explain by comparing with something familiar.", r"\b(?:analog|metaphor|compar)"),
+    ("Begin with an example: it helps this user.", r"\bexamples?\b"),
+    ("Go one step at a time.", r"\b(?:step by step|one step|one (?:short )?command|steps)\b"),
+    ("Expect this user in the morning.", r"\bmorning"),
+    ("Expect this user in the evening or at night.", r"\b(?:evening|night|late)\b"),
+    ("Keep it short: time is scarce.", r"\b(?:r[au]ns? out of time|hurr(?:y|ied)|short of time|minutes left)\b"),
+    ("Don't make the user repeat what is known.", r"\b(?:repeat|asked again|annoy|anger)"),
 ]
 _TROUBLE = re.compile(
     r"\b(?:struggl|confus|mix(?:ed|es|ing)? up|swap|stuck|fail|blam|mis(?:led|read)|guess|wrong|trouble)", re.I
@@ -233,8 +230,8 @@ def _patterns(episodes: list[tuple[str, str]]) -> list[dict[str, Any]]:
             if re.search(shape, text, re.IGNORECASE):
                 evidence[rule].append(name)
         if trouble := _TROUBLE.search(text):
-            for word in content_words(text[trouble.end() :]):
-                evidence[f"The user has had trouble with {word} more than once."].append(name)
+            for word in content_words(re.split(r"[,;:.]", text[trouble.end() :])[0]):
+                evidence[f"Go over {word} again: it went wrong more than once."].append(name)
     shared = [(rule, names) for rule, names in evidence.items() if len(names) > 1]
     shared.sort(key=lambda pattern: (-len(pattern[1]), pattern[0]))
     return [
