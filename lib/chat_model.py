@@ -5,6 +5,7 @@ import contextlib
 import csv
 import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +69,10 @@ def chat_model(*, model: str | None = None, practice: PracticeModel | None = Non
         key = setting("OPENAI_API_KEY") or "not-needed"  # the client insists on one; local servers ignore it
         name = model or choice.model or _first_model(choice.base_url, key)
         return ChatOpenAI(model=name, base_url=choice.base_url, api_key=key, **options)
-    from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
+    from openai import DefaultAsyncHttpxClient
 
     server = practice or practice_model()
-    # A proxy that is set for the outside must not be asked for our own computer.
-    clients = {
-        "http_client": DefaultHttpxClient(trust_env=False),
-        "http_async_client": DefaultAsyncHttpxClient(trust_env=False),
-    }
+    clients = {"http_client": _local_client(), "http_async_client": DefaultAsyncHttpxClient(trust_env=False)}
     return ChatOpenAI(
         model=model or MODEL_NAME,
         base_url=server.url,
@@ -84,6 +81,17 @@ def chat_model(*, model: str | None = None, practice: PracticeModel | None = Non
         **clients,
         **options,
     )
+
+
+@cache
+def _local_client() -> Any:
+    """One for all models, so that their connections are shared; an asynchronous one belongs to its event loop.
+
+    A proxy that is set for the outside must not be asked for our own computer: hence trust_env=False.
+    """
+    from openai import DefaultHttpxClient
+
+    return DefaultHttpxClient(trust_env=False)
 
 
 def practice_model() -> PracticeModel:
