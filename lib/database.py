@@ -1,6 +1,5 @@
 """From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions, and the row they hold first."""
 
-import os
 import select
 import sqlite3
 import time
@@ -12,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values, find_dotenv
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +21,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, TablesMissing, shown
 from lib.models import Base, User
+from lib.settings import setting
 from lib.triggers import TRIGGERS
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
@@ -39,8 +38,7 @@ _FORMS = (
 
 def configured_url() -> str | None:
     """POSTGRES_URL from the environment, or from a .env file here or in a folder above; None if unset."""
-    from_file = dotenv_values(find_dotenv(usecwd=True)).get("POSTGRES_URL")
-    return os.environ.get("POSTGRES_URL", from_file) or None
+    return setting("POSTGRES_URL")
 
 
 def parse_url(url: str) -> URL:

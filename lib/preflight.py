@@ -1,7 +1,6 @@
 """The pre-flight check: does this computer have what the chapters need? One row for each thing, with a remedy."""
 
 import contextlib
-import os
 import shutil
 import sqlite3
 import sys
@@ -220,13 +219,24 @@ def _local_postgres() -> Row:
 
 
 def check_chat_model() -> Row:
-    """Which chat model is set up? The key is never shown."""
-    settings = _settings("OPENAI_API_KEY", "OPENAI_BASE_URL")
-    parts = []
-    if settings["OPENAI_BASE_URL"]:
-        parts.append(f"OPENAI_BASE_URL is set ({_without_credentials(settings['OPENAI_BASE_URL'])})")
-    parts.append("OPENAI_API_KEY is set" if settings["OPENAI_API_KEY"] else "no OPENAI_API_KEY")
-    return Row("chat model", f"{', '.join(parts)}; the chapters so far need none", OK)
+    """Which chat model would be used, and does it answer? A paid one isn't asked; the key is never shown."""
+    from lib.chat_model import chat_model, model_choice
+
+    choice = model_choice()
+    if choice.kind == "openai":
+        return Row("chat model", f"{choice.model} on the OpenAI API; OPENAI_API_KEY is set (not tried: it costs)", OK)
+    if choice.kind == "endpoint":
+        address = _without_credentials(choice.base_url)
+        remedy = "Start that server, or unset OPENAI_BASE_URL to use the practice model."
+        try:
+            name = chat_model().model_name
+        except WorkbookError:
+            return Row("chat model", f"OPENAI_BASE_URL is set ({address}), and doesn't list its models", FAIL, remedy)
+        return Row("chat model", f"{name} on {address}; OPENAI_BASE_URL is set", OK)
+    began = time.perf_counter()
+    chat_model(max_retries=0, timeout=20).invoke("Hello")
+    took = time.perf_counter() - began
+    return Row("chat model", f"the practice model on this computer, answered in {took:.1f} s; no OPENAI_API_KEY", OK)
 
 
 def check_embedder() -> Row:
@@ -269,14 +279,6 @@ def _writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _settings(*names: str) -> dict[str, str]:
-    """Each setting from the environment, else from .env, else ""."""
-    from dotenv import dotenv_values, find_dotenv
-
-    from_file = dotenv_values(find_dotenv(usecwd=True))
-    return {name: (os.environ.get(name, from_file.get(name)) or "").strip() for name in names}
 
 
 def _without_credentials(url: str) -> str:

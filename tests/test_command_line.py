@@ -495,6 +495,26 @@ def test_check_tells_of_everything_and_passes_here(monkeypatch, tmp_path, capsys
     assert Path.cwd() == tmp_path
 
 
+def test_the_practice_model_is_tried_by_the_check(monkeypatch, tmp_path):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.setenv(name, "")
+
+    row = preflight.check_chat_model()
+
+    assert row.status == "ok"
+    assert re.search(r"practice model on this computer, answered in \d+\.\d s", row.found)
+
+
+def test_an_endpoint_that_is_away_fails_the_check_and_keeps_the_password(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://ada:hunter2@127.0.0.1:9/v1?token=hunter2")
+    monkeypatch.setenv("OPENAI_MODEL", "")
+
+    row = preflight.check_chat_model()
+
+    assert row.status == "FAIL" and "unset OPENAI_BASE_URL" in row.remedy
+    assert "hunter2" not in row.found + row.remedy
+
+
 @pytest.mark.parametrize(
     "url",
     [

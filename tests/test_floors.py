@@ -19,8 +19,8 @@ FLOORS = {
     "models": 1, "values": 1, "local_postgres": 1, "embeddings": 1, "reset": 1, "quoting": 1,
     "conditions": 2, "database": 2, "history": 2, "structured": 2,
     "practice_model": 2,  # a package: its own modules may import one another
-    "direct": 3, "practice": 3, "preflight": 3, "chat_model": 3, "sessions": 3,
-    "upserts": 4,
+    "direct": 3, "practice": 3, "chat_model": 3, "sessions": 3,
+    "upserts": 4, "preflight": 4,
     "store": 5,
     "cache": 6, "retrieval": 6, "tools": 6, "context": 6, "learning": 6,
     "remembering": 7,
