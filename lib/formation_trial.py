@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,18 +37,22 @@ class Trial:
     output_tokens: int = 0
     model: str = ""
     stored: list[tuple[str, int, str, int]] = field(default_factory=list)  # session, turn, type, usable after turns
-    right: int = 0
-    gold: int = 0
+    right: Counter[str] = field(default_factory=Counter)  # by type
+    gold: Counter[str] = field(default_factory=Counter)  # by type
 
     @property
     def precision(self) -> float:
         """Share of what was stored that a careful reader keeps, too."""
-        return self.right / len(self.stored) if self.stored else 0.0
+        return self.right.total() / len(self.stored) if self.stored else 0.0
 
     @property
     def recall(self) -> float:
         """Share of what a careful reader keeps that was stored."""
-        return self.right / self.gold if self.gold else 0.0
+        return self.right.total() / self.gold.total() if self.gold else 0.0
+
+    def recall_of(self, type: str) -> float:
+        """The same for one type of memory."""
+        return self.right[type] / self.gold[type] if self.gold[type] else 0.0
 
     @property
     def usd_per_1000_turns(self) -> float:
@@ -100,11 +105,12 @@ def try_strategies(
     one of them has its session, its type and its turn (for an episode, its session and type), each counted once.
     """
     gold = list(gold)
-    without = Trial("no memory", gold=len(gold), model=model.model_name)
+    types = Counter(memory["type"] for memory in gold)
+    without = Trial("no memory", gold=types, model=model.model_name)
     plain_ms = _plain_answers(without, model, sessions, progress)
     trials = Trials([without])
     for strategy in STRATEGIES:
-        trial = Trial(strategy, user_turns=len(plain_ms), gold=len(gold), model=model.model_name)
+        trial = Trial(strategy, user_turns=len(plain_ms), gold=types, model=model.model_name)
         _replay(trial, engine, model, sessions, plain_ms, progress)
         trial.right = _right(trial.stored, gold)
         trials.append(trial)
@@ -200,18 +206,18 @@ def _stored(
     return found
 
 
-def _right(stored: Iterable[tuple[str, int, str, int]], gold: Iterable[dict[str, Any]]) -> int:
-    """How many stored memories a careful reader keeps, too."""
+def _right(stored: Iterable[tuple[str, int, str, int]], gold: Iterable[dict[str, Any]]) -> Counter[str]:
+    """How many stored memories a careful reader keeps, too, by type."""
     open_gold = [
         (memory["source_session"], memory["type"], None if memory["type"] == EPISODIC else memory["source_turn"])
         for memory in gold
     ]
-    right = 0
+    right = Counter()
     for session, turn, type_, _ in stored:
         wanted = (session, type_, None if type_ == EPISODIC else turn)
         if wanted in open_gold:
             open_gold.remove(wanted)
-            right += 1
+            right[type_] += 1
     return right
 
 
