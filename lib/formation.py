@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from tqdm.auto import tqdm
 
 from lib.errors import ClaimLost, ExtractionFailed, InvalidInput
-from lib.namespaces import MEANINGS
+from lib.namespaces import MEANINGS, PREFERENCES, PROCEDURAL, SEMANTIC, TYPES
 from lib.quoting import RULE
 from lib.remembering import Remembered, check_memory, remember_all
 from lib.sessions import FinishedSession, SessionLog
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 MOST_CALLS = 8  # of the model, in one turn of an agent
-MOST_CLAIMS = 10  # of one conversation; then it is marked failed, so that it doesn't end one worker after another
+# Claims of one conversation, after which it is marked failed, so that it doesn't end one worker after another; after
+# `retry_failed` it gets as many again.
+MOST_CLAIMS = 10
 _NAMESPACES = "\n".join(f"- {name}: {meaning}" for name, meaning in MEANINGS.items())
 
 AGENT_PROMPT = f"You are a helpful assistant who remembers the user from one conversation to the next. {RULE}"
@@ -82,11 +84,12 @@ def memory_agent(
     strategy: str = "hot path",
     source: str | None = None,
     rules: bool = False,
+    recall: bool = True,
 ) -> Any:
     """An agent (LangChain's `create_agent`) that remembers and recalls with tools during the conversation.
 
     strategy: "hot path" remembers all that matters in the turn, "hybrid" only what can't wait.
-    source, rules: as for `memory_tools`.
+    source, rules: as for `memory_tools`. recall: whether it may look things up, too.
     """
     from langchain.agents import create_agent
     from langchain.agents.middleware import ModelCallLimitMiddleware
@@ -94,7 +97,7 @@ def memory_agent(
     if strategy not in WHEN_TO_REMEMBER:
         raise InvalidInput(f"strategy must be one of {', '.join(map(repr, WHEN_TO_REMEMBER))}, not {strategy!r}.")
     prompt = f"{AGENT_PROMPT}\n{WHEN_TO_REMEMBER[strategy]}"
-    tools = memory_tools(store, user_id, source=source, rules=rules)
+    tools = memory_tools(store, user_id, source=source, rules=rules)[: 2 if recall else 1]
     # A model that never stops calling would be asked, and paid, thousands of times: LangChain's own limit is far away.
     limit = ModelCallLimitMiddleware(run_limit=MOST_CALLS, exit_behavior="end")
     return create_agent(model, tools=tools, system_prompt=prompt, middleware=[limit, _unreadable_calls_are_answered()])
@@ -159,6 +162,7 @@ def extract_pending(
     *,
     user_id: str | None = None,
     limit: int | None = None,
+    rules: bool = False,
     progress: bool = False,
 ) -> ExtractionReport:
     """Extract the memories of all finished conversations that wait for it, the oldest first.
@@ -169,6 +173,8 @@ def extract_pending(
     is given back and the error raised: the others would only fail, too.
 
     limit: at most so many conversations. progress: show a bar.
+    rules: whether rules for the agent's behaviour are stored as such, in `procedures`; else they are kept as wishes, in
+        `preferences`, which are quoted and not obeyed. See `memory_tools`.
     """
 
     report = ExtractionReport()
@@ -176,7 +182,7 @@ def extract_pending(
     with tqdm(total=min(waiting, waiting if limit is None else limit), unit="session", disable=not progress) as bar:
         while (limit is None or report.sessions < limit) and (session := log.claim(user_id)):
             try:
-                _extract_one(log, store, model, session, report)
+                _extract_one(log, store, model, session, report, rules)
             except BaseException:
                 log.give_back(session)
                 raise
@@ -185,15 +191,20 @@ def extract_pending(
 
 
 def _extract_one(
-    log: SessionLog, store: MemoryStore, model: "BaseChatModel", session: FinishedSession, report: ExtractionReport
+    log: SessionLog,
+    store: MemoryStore,
+    model: "BaseChatModel",
+    session: FinishedSession,
+    report: ExtractionReport,
+    rules: bool,
 ) -> None:
-    if session.attempts > MOST_CLAIMS:
-        log.fail(session, f"it was taken in hand {MOST_CLAIMS} times and never finished; does it end its worker?")
+    if session.attempts % MOST_CLAIMS == 0:
+        log.fail(session, f"it was taken in hand {session.attempts} times and never finished; does it end its worker?")
         report.failed += 1
         return
     try:
         found = extract_memories(model, session.transcript)
-        report.memories += _complete(log, store, session, found)
+        report.memories += _complete(log, store, session, found, rules)
         report.extracted += 1
     except ExtractionFailed as error:
         log.fail(session, str(error))
@@ -203,10 +214,13 @@ def _extract_one(
 
 
 def _complete(
-    log: SessionLog, store: MemoryStore, session: FinishedSession, found: Sequence[ExtractedMemory]
+    log: SessionLog, store: MemoryStore, session: FinishedSession, found: Sequence[ExtractedMemory], rules: bool
 ) -> Remembered:
     episodes = [memory.content for memory in found if memory.type == "episodic"]
     records = [memory.model_dump() for memory in found]
+    for record in records:
+        if not rules and PROCEDURAL in (record["type"], TYPES.get(record["namespace"])):
+            record.update(namespace=PREFERENCES, type=SEMANTIC)
 
     def write(connection: Any) -> Remembered:
         inside = store.within(connection)

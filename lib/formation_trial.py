@@ -167,14 +167,16 @@ def _replay(
                 trial.added_ms.append(0.0)  # the same call as without memory
                 continue
             source = f"{session['session']} turn {len(messages)}"
-            agent = memory_agent(model, store, user_id, strategy=trial.strategy, source=source, rules=True)
+            agent = memory_agent(
+                model, store, user_id, strategy=trial.strategy, source=source, rules=True, recall=False
+            )
             start = time.perf_counter()
             agent.invoke({"messages": messages})
             trial.added_ms.append(1000 * (time.perf_counter() - start) - duration_plain)
         if trial.strategy != "hot path":
             times = {"started_at": day(session["started_at"]), "ended_at": day(session["ended_at"])}
             log.finish(user_id, session["turns"], details={"session": session["session"]}, **times)
-            extract_pending(log, store, model, user_id=user_id)
+            extract_pending(log, store, model, user_id=user_id, rules=True)
     meter.read_into(trial)
     trial.stored = _stored(store, log, user_id, sessions)
 

@@ -13,6 +13,7 @@ from lib.models import KEY_LENGTH, NAMESPACE_LENGTH, as_utc
 from lib.namespaces import EPISODIC, TYPES
 from lib.store import MemoryStore
 from lib.tools import LONGEST_FACT, content_words
+from lib.values import fold
 
 NEARLY_EQUAL = 0.5  # share of content words that two sentences have in common to say the same thing
 LOOKED_AT = 200  # newest memories of a namespace that a new one is compared with
@@ -67,16 +68,20 @@ def _remember_one(
     store: MemoryStore, user_id: str, memory: Mapping[str, Any], source: str, said_at: datetime
 ) -> Remembered:
     namespace, content = memory["namespace"], memory["content"].strip()
+    key = memory["key"]
+    if TYPES.get(namespace) == EPISODIC and not re.match(r"\d{4}-", key):
+        # An event is named by when it was, whatever a model calls it: two evenings may get the same name.
+        key = f"{said_at:%Y-%m-%d_%H%M}_{key}"[:KEY_LENGTH]
     value = {name: memory[name] for name in ("type", "topics", "confidence", "turn")}
     value |= {"content": content, "source": source, "said_at": said_at.isoformat()}
-    standing = _standing(store, user_id, namespace, memory["key"], content)
+    standing = _standing(store, user_id, namespace, key, content)
     if standing is None:
-        store.put(user_id, namespace, memory["key"], value)
+        store.put(user_id, namespace, key, value)
         return Remembered(new=1)
     key, before = standing
-    if similarity(content, before.get("content", "")) == 1:
+    if fold(content) == fold(str(before.get("content", ""))):
         return Remembered(said_again=1)
-    if _when(before) > said_at:
+    if _when(store, user_id, namespace, key, before) > said_at:
         return Remembered(outdated=1)
     store.put(user_id, namespace, key, value)
     return Remembered(said_again=1) if says_the_same(content, before.get("content", "")) else Remembered(corrected=1)
@@ -98,15 +103,21 @@ def _standing(
 
 
 def says_the_same(one: str, other: str) -> bool:
-    """Whether two sentences say nearly the same: most content words, and every number, are in both.
+    """Whether two sentences say nearly the same: every number, and all content words of one, are in the other.
+
+    A word that only one of them has may be more detail. Words on both sides that the other hasn't are two facts.
 
     >>> says_the_same("Zoë has a cat called Pixel.", "Zoë has a black cat called Pixel.")
     True
     >>> says_the_same("The exam in Lund is on 22 May.", "The exam in Lund is on 23 May.")
     False
+    >>> says_the_same("Ada is very allergic to raw nuts.", "Ada is very allergic to raw fish.")
+    False
     """
     numbers = [set(re.findall(r"\d+", text)) for text in (one, other)]
-    return numbers[0] == numbers[1] and similarity(one, other) >= NEARLY_EQUAL
+    words = [set(content_words(text)) for text in (one, other)]
+    one_adds_nothing = words[0] <= words[1] or words[1] <= words[0]
+    return numbers[0] == numbers[1] and one_adds_nothing and similarity(one, other) >= NEARLY_EQUAL
 
 
 def similarity(one: str, other: str) -> float:
@@ -121,9 +132,9 @@ def similarity(one: str, other: str) -> float:
     return len(first & second) / len(first | second)
 
 
-def _when(value: Mapping[str, Any]) -> datetime:
-    """When a memory was said; the beginning of time if it doesn't tell."""
+def _when(store: MemoryStore, user_id: str, namespace: str, key: str, value: Mapping[str, Any]) -> datetime:
+    """When a memory was said; when it was stored, if it doesn't tell: an agent stores in the turn that says it."""
     try:
         return as_utc(datetime.fromisoformat(value["said_at"]))
     except (KeyError, TypeError, ValueError):
-        return as_utc(datetime.fromisoformat("0001-01-02T00:00:00+00:00"))
+        return store.history(user_id, namespace, key)[-1].written_at

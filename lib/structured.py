@@ -34,10 +34,15 @@ def ask(
         "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True},
     }
     asking = model.bind(response_format=response_format)
+    from openai import BadRequestError, UnprocessableEntityError
+
     request, problem = text, ""
     for _ in range(ATTEMPTS):
         # Parsed here and not by the client: some servers ignore the schema, and then each client fails in its own way.
-        answer = asking.invoke([("system", instructions), ("user", request)])
+        try:
+            answer = asking.invoke([("system", instructions), ("user", request)])
+        except (BadRequestError, UnprocessableEntityError) as error:  # it is about this text: others may do better
+            raise ExtractionFailed(f"the model's server refuses this request: {error}") from error
         try:
             parsed = schema.model_validate_json(_without_fence(answer.text))
             problem = problem_of(parsed)

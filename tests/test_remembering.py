@@ -69,6 +69,41 @@ def test_two_facts_that_differ_in_a_number_stay_two(store: MemoryStore) -> None:
     assert set(contents(store)) == {"exam", "second_exam"}
 
 
+def test_two_facts_of_one_shape_stay_two(store: MemoryStore) -> None:
+    remember(store, memory("Ada is very allergic to raw nuts.", key="allergy"))
+
+    remember(store, memory("Ada is very allergic to raw fish.", key="second_allergy"))
+
+    assert set(contents(store)) == {"allergy", "second_allergy"}
+
+
+def test_the_same_words_in_another_order_are_another_fact(store: MemoryStore) -> None:
+    remember(store, memory("Ada moved from Lund to Malmö.", key="home"))
+
+    remember(store, memory("Ada moved from Malmö to Lund.", key="home"), days=1)
+
+    assert contents(store) == {"home": "Ada moved from Malmö to Lund."}
+
+
+def test_what_an_agent_stored_later_is_not_overwritten_by_an_older_conversation(store: MemoryStore) -> None:
+    store.put("ada", "facts", "exam_date", {"content": "The exam is on 18 June."})
+
+    counts = remember(store, memory("The exam is on 22 May."), days=-400)
+
+    assert counts == Remembered(outdated=1)
+
+
+def test_two_evenings_with_one_name_are_two_evenings(store: MemoryStore) -> None:
+    same = {"namespace": "episodes", "type": "episodic", "key": "session"}
+    remember(store, memory("Worked on subnets.", **same))
+
+    counts = remember(store, memory("Worked on routes.", **same), days=1)
+    again = remember(store, memory("Worked on routes.", **same), days=1)
+
+    assert counts == Remembered(new=1) and again == Remembered(said_again=1)
+    assert set(contents(store)) == {"2026-03-03_0000_session", "2026-03-04_0000_session"}
+
+
 def test_two_evenings_that_went_alike_are_two_evenings(store: MemoryStore) -> None:
     same = {"namespace": "episodes", "type": "episodic"}
     remember(store, memory("Worked on subnets.", key="monday", **same))
