@@ -321,10 +321,12 @@ def largest_batch(pair: Pair) -> int:
 
 def empty(pair: Pair) -> None:
     """Through SQL, so that PostgreSQL has no dead rows and no statistics left over."""
-    verb = "TRUNCATE" if pair.postgres else "DELETE FROM"
+    ours, theirs = "DELETE FROM memories", "DELETE FROM store"
+    if pair.postgres:
+        ours, theirs = "TRUNCATE memories CASCADE", "TRUNCATE store"
     with statement(pair.engine) as connection:
-        connection.execute(text(f"{verb} memories"))
-    pair.theirs.conn.execute(f"{verb} store")
+        connection.execute(text(ours))
+    pair.theirs.conn.execute(theirs)
 
 
 def value(number: int) -> dict[str, Any]:
