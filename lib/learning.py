@@ -40,6 +40,7 @@ def learn_procedures(
     A rule is kept only with at least two episodes as evidence, all of which exist: a model that cites an episode that
     isn't there has made it up. The value holds the evidence as keys of episodes. Running it again replaces the
     learned rules, and leaves those that the user set alone.
+    Episodes may hold words that somebody planted, and rules are followed: have a person look over what is returned.
     Errors: ExtractionFailed, if the model's answer doesn't fit, twice; nothing is changed then.
     """
     episodes = store.search(user_id, EPISODES, limit=limit)
