@@ -126,6 +126,7 @@ class MemoryStore:
                 for batch in batches(rows.values()):
                     self._upserts.many(connection, batch)
                     bar.update(len(batch))
+        self._upserts.tell_planner(self._engine, len(rows))
         return len(rows)
 
     def get(self, user_id: str, namespace: str, key: str) -> dict[str, Any] | None:

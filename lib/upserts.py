@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Text, bindparam, cast
+from sqlalchemy import Connection, Engine, Text, bindparam, cast, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
+from lib.database import statement
 from lib.direct import DirectStatement
 from lib.models import Memory
 
@@ -27,6 +28,10 @@ _UPSERT_ARRAYS = """
     ON CONFLICT (user_id, namespace, key) DO UPDATE
         SET value = excluded.value, search_text = excluded.search_text, updated_at = excluded.updated_at
 """
+
+# Of the columns that addresses are made of; one that is at work on the table already is not waited for.
+_ANALYZE = "ANALYZE (SKIP_LOCKED) memories (user_id, namespace, key)"
+_KNOWN_ROWS = "SELECT reltuples FROM pg_class WHERE oid = 'memories'::regclass"
 
 
 class Upserts:
@@ -50,6 +55,18 @@ class Upserts:
             connection.exec_driver_sql(_UPSERT_ARRAYS, {**rows[0], **arrays})
         else:
             self._many.execute_many(connection, rows)
+
+    def tell_planner(self, engine: Engine | Connection, count: int) -> None:
+        """Renew the statistics that PostgreSQL plans by, after `count` new memories that change them a lot.
+
+        It does so by itself, but up to a minute later. Until then it takes the table for small, and may look for one
+        key by reading the whole namespace: 2 ms at 20,000 memories, instead of 0.15.
+        """
+        if not self._is_postgres or isinstance(engine, Connection) or count < BATCH_ROWS:
+            return
+        with statement(engine) as connection:
+            if count > connection.scalar(text(_KNOWN_ROWS)):  # -1 before the first time
+                connection.exec_driver_sql(_ANALYZE)  # by anyone but the table's owner: a warning, and nothing
 
 
 def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -156,22 +157,33 @@ def test_the_newest_memories_are_read_from_an_index_without_sorting(
     store: MemoryStore, engine: Engine, namespace: str | None
 ) -> None:
     store.put_many("ada", [("facts" if i % 2 else "plans", f"key-{i}", {"i": i}) for i in range(3000)])
+
+    plan = plan_of(lambda: store.search("ada", namespace), engine)
+
+    assert "ix_memory_newest" in plan, plan
+    assert "Sort" not in plan and "TEMP B-TREE" not in plan, plan
+
+
+def test_one_memory_is_read_by_its_address_right_after_a_large_batch(store: MemoryStore, engine: Engine) -> None:
+    store.put_many("ada", [("facts", f"key-{i}", {"i": i}) for i in range(3000)])
+
+    plan = plan_of(lambda: store.get("ada", "facts", "key-7"), engine)
+
+    # On PostgreSQL without statistics: the index of the namespace, which is read from one end to the other.
+    assert "uq_memory_user_key_namespace" in plan or "sqlite_autoindex_memories" in plan, plan
+
+
+def plan_of(call: Callable[[], Any], engine: Engine) -> str:
+    """The database's plan for the last query that the call sends."""
     sent: list[tuple[str, Any]] = []
 
     def note(*arguments: Any) -> None:
         sent.append(arguments[2:4])
 
     event.listen(engine, "before_cursor_execute", note)
-    store.search("ada", namespace)
+    call()
     event.remove(engine, "before_cursor_execute", note)
     query, parameters = sent[-1]
-
+    explain, column = ("EXPLAIN", 0) if engine.dialect.name == "postgresql" else ("EXPLAIN QUERY PLAN", 3)
     with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("ANALYZE memories")
-            plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {query}", parameters))
-        else:
-            plan = "\n".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", parameters))
-
-    assert "ix_memory_newest" in plan, plan
-    assert "Sort" not in plan and "TEMP B-TREE" not in plan, plan
+        return "\n".join(row[column] for row in connection.exec_driver_sql(f"{explain} {query}", parameters))
