@@ -17,6 +17,8 @@ try:
     )
     from lib.items import FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
     from lib.models import Base, CachedContent, ConversationSession, Memory, User, utcnow
+    from lib.retrieval import Weights, reembed, retrieve
+    from lib.scored import ScoredList, ScoredMemory
     from lib.sessions import SessionLog
     from lib.store import MemoryStore
 except ModuleNotFoundError as error:
@@ -52,12 +54,17 @@ __all__ = [
     "MemoryStore",
     "MemoryVersion",
     "ModelUnavailable",
+    "ScoredList",
+    "ScoredMemory",
     "ServerStartError",
     "SessionLog",
     "TablesMissing",
     "User",
+    "Weights",
     "WorkbookError",
     "connect",
     "create_tables",
+    "reembed",
+    "retrieve",
     "utcnow",
 ]

@@ -244,6 +244,22 @@ def write_transaction(engine: Engine | Connection) -> Iterator[Connection]:
         connection.exec_driver_sql("COMMIT")
 
 
+@contextmanager
+def read_transaction(engine: Engine | Connection) -> Iterator[Connection]:
+    """One transaction for the block that only reads: on SQLite, all of it sees one state of the database."""
+    if isinstance(engine, Connection) or engine.dialect.name != "sqlite":
+        with write_transaction(engine) as connection:
+            yield connection
+        return
+    with statement(engine) as connection:
+        connection.exec_driver_sql("BEGIN")
+        try:
+            yield connection
+        finally:
+            if connection.connection.dbapi_connection.in_transaction:
+                connection.exec_driver_sql("ROLLBACK")
+
+
 def add_user(connection: Connection, user_id: str, now: datetime) -> None:
     """Add the user if they aren't there; in both cases, hold their row until the transaction ends."""
     insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert

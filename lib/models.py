@@ -15,6 +15,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     String,
     Text,
     TypeDecorator,
@@ -22,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from lib.errors import InvalidInput, shown
@@ -176,6 +177,36 @@ class PastVersion(Base):
     replaced_at: Mapped[datetime]
 
     __table_args__ = (Index("ix_memory_version", "memory_id", "id"),)
+
+
+class IndexedMemory(Base):
+    """What the search for relevance knows of a memory: its terms, its vector, its place. Made by lib.indexing.
+
+    Derived from the memory and thrown away with it: a trigger deletes the row when the memory's value changes. On
+    SQLite the tokens stand in a full-text table instead, `memory_terms`.
+    """
+
+    __tablename__ = "memory_index"
+
+    id: Mapped[int] = mapped_column(RowNumber, Identity(), primary_key=True)  # grows: a new row, a new number
+    memory_id: Mapped[str] = mapped_column(UUIDText, ForeignKey("memories.id", ondelete="CASCADE"), unique=True)
+    user_id: Mapped[str] = mapped_column(String(USER_ID_LENGTH))
+    model: Mapped[str] = mapped_column(Text)  # the embedder's name
+    vector: Mapped[bytes] = mapped_column(LargeBinary)  # float16, little-endian
+    terms: Mapped[str] = mapped_column(Text)  # JSON: stem -> how often; those of its neighbours count less
+    tokens: Mapped[str | None] = mapped_column(Text().with_variant(TSVECTOR, "postgresql"))
+    length: Mapped[float]  # sum of the terms' counts
+    happened_at: Mapped[datetime]
+    session: Mapped[str | None] = mapped_column(Text)
+    subject: Mapped[str | None] = mapped_column(Text)  # folded: whom or what it is about
+    context_hash: Mapped[str] = mapped_column(String(32))  # of the texts that terms and vector were made from
+
+    __table_args__ = (
+        Index("ix_memory_index_of_user", "user_id", "model", "length", "id"),
+        Index("ix_memory_index_session", "user_id", "session", "happened_at", **_where("session IS NOT NULL")),
+        Index("ix_memory_index_subject", "user_id", "subject", **_where("subject IS NOT NULL")),
+        {"sqlite_autoincrement": True},  # a number that was given is never given again
+    )
 
 
 class ConversationSession(Base):

@@ -72,6 +72,15 @@ class MemoryStore:
         self._get = DirectStatement(engine, _get)
         self._newest = DirectStatement(engine, _newest_in_namespace)
 
+    @property
+    def engine(self) -> Engine | Connection:
+        """The database that it works on; a connection within a transaction."""
+        return self._engine
+
+    def now(self) -> datetime:
+        """The time by this store's clock, in UTC."""
+        return as_utc(self._now())
+
     def within(self, connection: Connection) -> "MemoryStore":
         """The same store in a transaction that is open: its calls are kept, or undone, with the rest of that one.
 

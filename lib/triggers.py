@@ -1,6 +1,6 @@
-"""How a memory's earlier values are kept: by a trigger, so whoever writes, and in the same transaction.
+"""What happens by itself when a memory's value changes: the earlier one is kept, and the search index forgets it.
 
-A trigger and not code of the store: an update then can't forget it, a plain insert never pays for it, and the
+By triggers and not by code of the store: an update then can't forget it, a plain insert never pays for it, and the
 store's upsert stays one statement that needn't know what it replaces.
 """
 
@@ -17,6 +17,9 @@ _KEEP = """
     );
 """
 
+# It is indexed anew when somebody searches next: see lib.indexing.
+_UNINDEX = "DELETE FROM memory_index WHERE memory_id = old.id;"
+
 # json() takes the spacing out, in case somebody writes JSON in another layout than the store's. It refuses what is no
 # JSON, and a value like that must be free to be mended.
 _SQLITE_CHANGED = """
@@ -29,14 +32,23 @@ _SQLITE_CHANGED = """
 TRIGGERS = {
     "sqlite": [
         f"CREATE TRIGGER IF NOT EXISTS memory_keeps_version AFTER UPDATE OF value ON memories WHEN {_SQLITE_CHANGED} "
-        f"BEGIN {_KEEP} END"
+        f"BEGIN {_KEEP} END",
+        f"CREATE TRIGGER IF NOT EXISTS memory_leaves_index AFTER UPDATE OF value ON memories WHEN {_SQLITE_CHANGED} "
+        f"BEGIN {_UNINDEX} END",
+        # The tokens of each memory, found by FTS5; detail=none: we ask which rows hold one, never where.
+        "CREATE VIRTUAL TABLE IF NOT EXISTS memory_terms USING fts5(tokens, detail=none, columnsize=0, tokenize=ascii)",
+        "CREATE VIRTUAL TABLE IF NOT EXISTS memory_vocabulary USING fts5vocab(memory_terms, row)",
+        "CREATE TRIGGER IF NOT EXISTS index_leaves_terms AFTER DELETE ON memory_index "
+        "BEGIN DELETE FROM memory_terms WHERE rowid = old.id; END",
     ],
     "postgresql": [
+        # fastupdate would leave new entries in a list that every search has to read.
+        "CREATE INDEX IF NOT EXISTS ix_memory_index_tokens ON memory_index USING gin (tokens) WITH (fastupdate = off)",
         # The function keeps the path that it was made with, so that it finds our table whoever's path it runs under.
         # Not `"$user", public` as it may stand there, which would mean another schema to another role.
         "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)",
         "CREATE OR REPLACE FUNCTION keep_memory_version() RETURNS trigger LANGUAGE plpgsql "
-        f"SET search_path FROM CURRENT AS $$ BEGIN {_KEEP} RETURN NULL; END $$",
+        f"SET search_path FROM CURRENT AS $$ BEGIN {_KEEP} {_UNINDEX} RETURN NULL; END $$",
         # CREATE OR REPLACE TRIGGER would wait for all who are writing just now, each time that it is said.
         # As texts, because to JSONB 1 and 1.0 are one value, and to SQLite two.
         """
