@@ -214,7 +214,7 @@ class MemoryStore:
         """Delete the user and every row about them, in every table; in one transaction."""
         check_name(user_id, "user_id", USER_ID_LENGTH)
         with write_transaction(self._engine) as connection:
-            if not hold_user(connection, user_id):
+            if not hold_user(connection, user_id, to_delete=True):
                 return Forgotten(0, 0, 0)
             versions = delete_versions(connection, user_id)
             counts = [
