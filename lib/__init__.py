@@ -15,8 +15,8 @@ try:
         TablesMissing,
         WorkbookError,
     )
-    from lib.items import FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
-    from lib.models import Base, CachedContent, ConversationSession, Memory, User, utcnow
+    from lib.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
+    from lib.models import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
     from lib.sessions import SessionLog
     from lib.store import MemoryStore
 except ModuleNotFoundError as error:
@@ -36,6 +36,8 @@ except ModuleNotFoundError as error:
 
 
 __all__ = [
+    "ArchivedItem",
+    "ArchivedMemory",
     "Base",
     "CachedContent",
     "ClaimLost",

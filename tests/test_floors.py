@@ -17,14 +17,14 @@ HEAVY = {"langchain", "langchain_core", "langchain_openai", "onnxruntime", "pand
 FLOORS = {
     "errors": 0, "items": 0, "postgres_watcher": 0, "ranking": 0, "settings": 0, "namespaces": 0, "triggers": 0,
     "models": 1, "values": 1, "local_postgres": 1, "embeddings": 1, "reset": 1, "quoting": 1,
-    "conditions": 2, "database": 2, "history": 2, "structured": 2,
+    "conditions": 2, "database": 2, "structured": 2,
     "practice_model": 2,  # a package: its own modules may import one another
-    "direct": 3, "practice": 3, "chat_model": 3, "sessions": 3,
-    "upserts": 4, "preflight": 4,
+    "archive": 3, "direct": 3, "history": 3, "practice": 3, "chat_model": 3, "sessions": 3,
+    "forgetting": 4, "upserts": 4, "preflight": 4,
     "store": 5,
     "cache": 6, "retrieval": 6, "tools": 6, "context": 6, "learning": 6,
     "remembering": 7,
-    "formation": 8,
+    "formation": 8, "consolidation": 8,
     "jobs": 9,
     "plots": 10, "lesson": 10,
     "formation_trial": 11,
