@@ -1,6 +1,7 @@
 """The memory store: (user, namespace, key) -> JSON value, on SQLite and on PostgreSQL."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,10 @@ from lib.conditions import Conditions, check_address, check_count, check_name, f
 from lib.database import add_user, hold_user, statement, write_transaction
 from lib.direct import DirectStatement
 from lib.errors import InvalidInput, shown
-from lib.forgetting import delete_lapsed, delete_user
+from lib.forgetting import delete_lapsed, delete_namespace, delete_user
 from lib.history import versions_of
 from lib.items import ArchivedList, Forgotten, MemoryItem, MemoryList, VersionList
-from lib.models import NAMESPACE_LENGTH, USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
+from lib.models import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
 from lib.upserts import Upserts, batches
 from lib.values import prepare
 
@@ -68,6 +69,19 @@ class MemoryStore:
         if not isinstance(connection, Connection) or connection.dialect.name != self._dialect:
             raise InvalidInput(f"within needs an open connection to this store's database, not {shown(connection)}.")
         return _StoreWithin(self, connection)
+
+    @contextmanager
+    def holding(self, user_id: str) -> Iterator["MemoryStore | None"]:
+        """This store in one transaction, before which others who write many memories of the user wait.
+
+        What the block does through it is kept whole or, after an error, not at all. None if there is no such user.
+        """
+        with write_transaction(self._engine) as connection:
+            yield self.within(connection) if hold_user(connection, user_id) else None
+
+    def now(self) -> datetime:
+        """The time by this store's clock, in UTC."""
+        return as_utc(self._now())
 
     def put(
         self, user_id: str, namespace: str, key: str, value: dict[str, Any], *, expires_at: datetime | None = None
@@ -178,12 +192,7 @@ class MemoryStore:
 
     def clear(self, user_id: str, namespace: str) -> int:
         """Delete all memories of one namespace; returns how many there were."""
-        check_name(user_id, "user_id", USER_ID_LENGTH)
-        check_name(namespace, "namespace", NAMESPACE_LENGTH)
-        with write_transaction(self._engine) as connection:
-            if not hold_user(connection, user_id):
-                return 0
-            return connection.execute(delete(_memories).filter_by(user_id=user_id, namespace=namespace)).rowcount
+        return delete_namespace(self._engine, user_id, namespace)
 
     def history(self, user_id: str, namespace: str, key: str) -> VersionList:
         """The values that a memory has had, oldest first; the last one is its current value. Empty without a memory.
@@ -204,9 +213,7 @@ class MemoryStore:
 
     def expire(self, user_id: str) -> int:
         """Delete the user's memories whose `expires_at` has come, from the archive too; returns how many."""
-        check_name(user_id, "user_id", USER_ID_LENGTH)
-        with write_transaction(self._engine) as connection:
-            return delete_lapsed(connection, user_id, self._now()) if hold_user(connection, user_id) else 0
+        return delete_lapsed(self._engine, user_id, self._now())
 
     def archive(self, user_id: str, addresses: Iterable[tuple[str, str]], *, reason: str = "") -> int:
         """Move memories to the archive, out of every search, all in one transaction; returns how many there were.
@@ -230,10 +237,7 @@ class MemoryStore:
 
     def forget_user(self, user_id: str) -> Forgotten:
         """Delete the user and every row about them, in every table; in one transaction."""
-        check_name(user_id, "user_id", USER_ID_LENGTH)
-        with write_transaction(self._engine) as connection:
-            held = hold_user(connection, user_id, to_delete=True)
-            return delete_user(connection, user_id) if held else Forgotten(0, 0, 0)
+        return delete_user(self._engine, user_id)
 
     def _row(
         self, user_id: str, namespace: str, key: str, value: Any, now: datetime, expires_at: datetime | None = None
