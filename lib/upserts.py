@@ -90,22 +90,8 @@ def upsert_statement(is_postgres: bool) -> Any:
         insert, value = postgresql.insert, cast(value, JSONB)
     else:
         insert = sqlite.insert
-    new = insert(_memories).values(
-        value=value,
-        **{
-            name: bindparam(name)
-            for name in (
-                "id",
-                "user_id",
-                "namespace",
-                "key",
-                "search_text",
-                "created_at",
-                "updated_at",
-                "expires_at",
-            )
-        },
-    )
+    others = [column.name for column in _memories.columns if column.name != "value"]
+    new = insert(_memories).values(value=value, **{name: bindparam(name) for name in others})
     return new.on_conflict_do_update(
         index_elements=["user_id", "namespace", "key"],
         set_={name: new.excluded[name] for name in _REPLACED},
