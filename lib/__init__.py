@@ -15,8 +15,8 @@ try:
         TablesMissing,
         WorkbookError,
     )
-    from lib.items import FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
-    from lib.models import Base, CachedContent, ConversationSession, Memory, User, utcnow
+    from lib.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
+    from lib.models import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
     from lib.retrieval import Weights, reembed, retrieve
     from lib.scored import ScoredList, ScoredMemory
     from lib.sessions import SessionLog
@@ -38,6 +38,8 @@ except ModuleNotFoundError as error:
 
 
 __all__ = [
+    "ArchivedItem",
+    "ArchivedMemory",
     "Base",
     "CachedContent",
     "ClaimLost",

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from lib.ann import nearest
+from lib.conditions import not_lapsed
 from lib.indexing import SAMPLED_ONE_IN, VECTOR_TYPE, sample_token, token
 from lib.items import MemoryItem
 from lib.matrices import Matrices
@@ -39,7 +40,9 @@ EXACT_UP_TO = 10_000  # memories of a user; beyond that, PostgreSQL's approximat
 _matrices = Matrices()
 _index = IndexedMemory.__table__
 _memories = Memory.__table__
-_ITEM = select(*[_memories.c[name] for name in ("user_id", "namespace", "key", "value", "created_at", "updated_at")])
+_ITEM = select(
+    *[_memories.c[name] for name in ("user_id", "namespace", "key", "value", "created_at", "updated_at", "expires_at")]
+)
 _WHOLE = _ITEM.add_columns(
     *[_index.c[name] for name in ("id", "terms", "length", "vector", "happened_at", "session", "subject")]
 )
@@ -177,20 +180,20 @@ def by_vector(
     return ids[best[np.lexsort((-ids[best], -scores[best]))]].tolist()
 
 
-def load(connection: Connection, index_ids: Sequence[int], user_id: str) -> list[Candidate]:
-    """The candidates with these row numbers, if they are still this user's."""
+def load(connection: Connection, index_ids: Sequence[int], user_id: str, now: datetime) -> list[Candidate]:
+    """The candidates with these row numbers that are this user's, and haven't lapsed by `now`."""
     import numpy as np
 
     query = _WHOLE.join_from(_index, _memories, _index.c.memory_id == _memories.c.id)
     found = []
     for start in range(0, len(index_ids), 500):
         some = list(index_ids[start : start + 500])
-        # Whose it is is looked at here: as a condition, SQLite would read all memories of the user for it.
+        # Whose it is, and until when, is looked at here: as conditions, SQLite would read all of the user's memories.
         for row in connection.execute(query.where(_one_of(connection, some))):
-            if row.user_id != user_id:
+            if row.user_id != user_id or (row.expires_at and row.expires_at <= now):
                 continue
             vector = np.frombuffer(row.vector, VECTOR_TYPE).astype(np.float32)
-            found.append(Candidate(row.id, MemoryItem(*row[:6]), json.loads(row.terms), row.length, vector, *row[10:]))
+            found.append(Candidate(row.id, MemoryItem(*row[:7]), json.loads(row.terms), row.length, vector, *row[11:]))
     return found
 
 
@@ -200,7 +203,7 @@ def _one_of(connection: Connection, index_ids: list[int]) -> ColumnElement[bool]
     return _index.c.id.in_(index_ids)
 
 
-def neighbours_of(connection: Connection, candidate: Candidate, reach: int) -> list[MemoryItem]:
+def neighbours_of(connection: Connection, candidate: Candidate, reach: int, now: datetime) -> list[MemoryItem]:
     """Up to `reach` memories before and after it in its conversation, in the order of the conversation."""
     if candidate.session is None:
         return []
@@ -208,7 +211,7 @@ def neighbours_of(connection: Connection, candidate: Candidate, reach: int) -> l
     own = select(_index.c.memory_id).where(_index.c.id == candidate.index_id).scalar_subquery()
     place = tuple_(bindparam("at", candidate.happened_at, _index.c.happened_at.type), own)
     query = _ITEM.join_from(_index, _memories, _index.c.memory_id == _memories.c.id).where(
-        _index.c.user_id == candidate.item.user_id, _index.c.session == candidate.session
+        _index.c.user_id == candidate.item.user_id, _index.c.session == candidate.session, not_lapsed(now)
     )
     before = query.where(here < place).order_by(_index.c.happened_at.desc(), _index.c.memory_id.desc()).limit(reach)
     after = query.where(here > place).order_by(_index.c.happened_at, _index.c.memory_id).limit(reach)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, and_, case, cast, func, literal, select
+from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, and_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Numeric
 
 from lib.errors import InvalidInput, shown
-from lib.models import NAMESPACE_LENGTH, Memory, as_utc
+from lib.models import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, Memory, as_utc
 from lib.values import check_text, fold
 
 LARGEST_INTEGER = 2**63 - 1  # that SQLite compares exactly
+MAX_COUNT = 2**31 - 1  # a limit or an offset
 
 Scalar = str | int | float | bool | None
 
@@ -57,6 +58,16 @@ class Conditions:
         return found
 
 
+def not_lapsed(
+    now: datetime | BindParameter[datetime], table: type[Memory | ArchivedMemory] = Memory
+) -> ColumnElement[bool]:
+    """The condition that a memory is still there at `now`, an aware datetime: it has no `expires_at`, or a later one.
+
+    Whoever reads memories adds it: lapsed ones stay in the table until `MemoryStore.expire` deletes them.
+    """
+    return or_(table.expires_at.is_(None), table.expires_at > now)
+
+
 def folded_term(term: str) -> str:
     """A search term as it is compared; InvalidInput if it isn't a text, or nothing is left of it.
 
@@ -85,6 +96,26 @@ def check_name(text: str, name: str, longest: int) -> str:
             f"{name} has {len(text):,} characters, and {longest} is the limit: {shown(text)}. Shorten it."
         )
     return text
+
+
+def check_address(user_id: str, namespace: str, key: str) -> dict[str, str]:
+    """The three names of a memory, each of which can be stored; else InvalidInput.
+
+    >>> check_address("ada", "facts", "home")
+    {'user_id': 'ada', 'namespace': 'facts', 'key': 'home'}
+    """
+    return {
+        "user_id": check_name(user_id, "user_id", USER_ID_LENGTH),
+        "namespace": check_name(namespace, "namespace", NAMESPACE_LENGTH),
+        "key": check_name(key, "key", KEY_LENGTH),
+    }
+
+
+def check_count(number: int, name: str) -> int:
+    """A limit or an offset that both databases take; else InvalidInput."""
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_COUNT:
+        raise InvalidInput(f"{name} must be a whole number from 0 to {MAX_COUNT:,}, not {shown(number)}.")
+    return number
 
 
 def _text(text: str, name: str) -> str:

@@ -269,14 +269,18 @@ def add_user(connection: Connection, user_id: str, now: datetime) -> None:
     connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_=unchanged))
 
 
-def hold_user(connection: Connection, user_id: str) -> bool:
+def hold_user(connection: Connection, user_id: str, *, to_delete: bool = False) -> bool:
     """Have others who write many rows of this user wait for us; False if there is no such user.
 
     Who writes many rows holds the user's row first, then those of sessions, then those of memories. Without that, two
     of them take the rows in different orders, each waits for a row that the other has, and the database ends one with
     "deadlock detected".
+
+    to_delete: nobody may add a row of theirs meanwhile, either. Only for who deletes the user: a put of a new memory
+        would wait for us with its row written already, and if we came to write that address, we for it.
     """
-    held = sql_select(User.id).where(User.id == user_id).with_for_update()  # SQLite has no row locks, needs none
+    # SQLite has no row locks, needs none. key_share: a new row that refers to the user needn't wait.
+    held = sql_select(User.id).where(User.id == user_id).with_for_update(key_share=not to_delete)
     return connection.execute(held).first() is not None
 
 

@@ -47,7 +47,10 @@ class DirectStatement:
         with errors_translated(), self._autocommitting() as connection:
             found = connection.execute(self._sql, self._arranged(parameters)).fetchall()
         readers = self._readers
-        return [tuple([read(value) if read else value for read, value in zip(readers, row)]) for row in found]  # noqa: B905
+        return [
+            tuple([read(value) if read and value is not None else value for read, value in zip(readers, row)])  # noqa: B905
+            for row in found
+        ]
 
     def rows_within(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The same in a transaction that is open."""

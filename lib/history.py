@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, literal_column, null, select, union_all
 
+from lib.conditions import not_lapsed
 from lib.items import MemoryVersion, VersionList
 from lib.models import Memory, PastVersion
 
 _memories, _past = Memory.__table__, PastVersion.__table__
 _the_memory = [_memories.c[name] == bindparam(name) for name in ("user_id", "namespace", "key")]
+_the_memory.append(not_lapsed(bindparam("now")))
 _its_id = select(_memories.c.id).where(*_the_memory).scalar_subquery()
 _earlier = select(
     literal_column("0").label("is_current"),
@@ -27,9 +30,12 @@ _of_user = select(_memories.c.id).where(_memories.c.user_id == bindparam("user_i
 _delete = delete(_past).where(_past.c.user_id == bindparam("user_id"), _past.c.memory_id.in_(_of_user))
 
 
-def versions_of(connection: Connection, memory: Mapping[str, str]) -> VersionList:
-    """All versions of a memory, oldest first, the current one last. memory: its user_id, namespace and key."""
-    versions = VersionList(MemoryVersion(*row[2:]) for row in connection.execute(_history, memory))
+def versions_of(connection: Connection, memory: Mapping[str, str], now: datetime) -> VersionList:
+    """All versions of a memory, oldest first, the current one last; none of one that has lapsed by `now`.
+
+    memory: its user_id, namespace and key.
+    """
+    versions = VersionList(MemoryVersion(*row[2:]) for row in connection.execute(_history, {**memory, "now": now}))
     if len(versions) > 1:  # the current value is as old as the end of the one before, not as the memory
         versions[-1] = replace(versions[-1], written_at=versions[-2].replaced_at)
     return versions

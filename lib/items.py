@@ -19,6 +19,7 @@ class MemoryItem:
     value: dict[str, Any]  # the JSON object
     created_at: datetime  # aware, UTC; kept when the memory is updated
     updated_at: datetime  # aware, UTC
+    expires_at: datetime | None = None  # aware, UTC; from then on it is not found
 
     def _repr_html_(self) -> str:
         return MemoryList([self])._repr_html_()
@@ -37,6 +38,28 @@ class MemoryList(list[MemoryItem]):
             return "<em>no memories</em>"
         columns = ("namespace", "key", "value", "updated_at (UTC)")
         rows = [(m.namespace, m.key, _short(m.value), _when(m.updated_at)) for m in self]
+        return html_table(columns, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedItem(MemoryItem):
+    """One memory of the archive, with when and why it went there."""
+
+    archived_at: datetime | None = None  # aware, UTC
+    reason: str = ""
+
+    def _repr_html_(self) -> str:
+        return ArchivedList([self])._repr_html_()
+
+
+class ArchivedList(MemoryList):
+    """Memories of the archive. In a notebook it shows as a table."""
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<em>no memories</em>"
+        columns = ("namespace", "key", "value", "archived_at (UTC)", "reason")
+        rows = [(m.namespace, m.key, _short(m.value), _when(m.archived_at), m.reason) for m in self]
         return html_table(columns, rows)
 
 
@@ -112,6 +135,7 @@ class Forgotten:
     sessions: int
     cached_contents: int
     versions: int = 0  # earlier values of the memories
+    archived: int = 0  # memories in the archive
 
 
 def html_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

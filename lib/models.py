@@ -1,4 +1,4 @@
-"""The tables: users, memories and their versions, sessions, content_cache; the same on SQLite and on PostgreSQL."""
+"""The tables: users, memories with their versions and archive, sessions, content_cache; alike on both databases."""
 
 import os
 import threading
@@ -152,6 +152,7 @@ class Memory(Base):
     search_text: Mapped[str] = mapped_column(Text, default="")  # the value's texts, folded: see lib.values
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
+    expires_at: Mapped[datetime | None]  # from then on it is not found; None: it stays
 
     __table_args__ = (
         # The key before the namespace: were it last, PostgreSQL would read a whole namespace through this index
@@ -207,6 +208,26 @@ class IndexedMemory(Base):
         Index("ix_memory_index_subject", "user_id", "subject", **_where("subject IS NOT NULL")),
         {"sqlite_autoincrement": True},  # a number that was given is never given again
     )
+
+
+class ArchivedMemory(Base):
+    """A memory that was moved out of the way: no search finds it, and it can be brought back. See lib.archive."""
+
+    __tablename__ = "archived_memories"
+
+    id: Mapped[str] = mapped_column(UUIDText, primary_key=True)  # the memory's own
+    user_id: Mapped[str] = _user_id_column()
+    namespace: Mapped[str] = mapped_column(String(NAMESPACE_LENGTH))
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
+    value: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]  # the archive keeps nothing for longer than was promised
+    archived_at: Mapped[datetime] = mapped_column()
+    reason: Mapped[str] = mapped_column(Text)
+
+    # Not unique by address: what is remembered anew may be archived again.
+    __table_args__ = (Index("ix_archived_memory_newest_of_user", "user_id", archived_at.desc(), id.desc()),)
 
 
 class ConversationSession(Base):

@@ -26,7 +26,7 @@ class Remembered:
     new: int = 0
     corrected: int = 0  # replaced what stood at their address; the old version is in the store's history
     said_again: int = 0  # stood there already, in these words or nearly so
-    outdated: int = 0  # said earlier than what stands there; not stored
+    outdated: int = 0  # said earlier than what stands there, or only concluded where that was said; not stored
 
     def __add__(self, other: "Remembered") -> "Remembered":
         return Remembered(
@@ -50,7 +50,9 @@ def remember_all(
 ) -> Remembered:
     """Store memories of one conversation; what stands already is not stored twice.
 
-    memories: dicts with namespace, key, content, type, topics, confidence, turn.
+    memories: dicts with namespace, key, content, type, topics, confidence; turn, of what was said in a conversation;
+        evidence, a list of keys, of what was concluded from other memories. The evidence of what is concluded again
+        grows, and what somebody said is never replaced by a conclusion.
     source: the conversation. said_at: when it ended; an older conversation never overwrites a newer memory.
 
     A memory meets another one at its address (a stable key), or, when a model named the same thing differently, a
@@ -72,19 +74,62 @@ def _remember_one(
     if TYPES.get(namespace) == EPISODIC and not re.match(r"\d{4}-", key):
         # An event is named by when it was, whatever a model calls it: two evenings may get the same name.
         key = f"{said_at:%Y-%m-%d_%H%M}_{key}"[:KEY_LENGTH]
-    value = {name: memory[name] for name in ("type", "topics", "confidence", "turn")}
+    value = {name: memory[name] for name in ("type", "topics", "confidence", "turn", "evidence") if name in memory}
     value |= {"content": content, "source": source, "said_at": said_at.isoformat()}
     standing = _standing(store, user_id, namespace, key, content)
     if standing is None:
         store.put(user_id, namespace, key, value)
         return Remembered(new=1)
     key, before = standing
+    if "evidence" in value:
+        return _conclude_again(store, user_id, namespace, key, before, value, said_at)
     if fold(content) == fold(str(before.get("content", ""))):
         return Remembered(said_again=1)
     if _when(store, user_id, namespace, key, before) > said_at:
         return Remembered(outdated=1)
     store.put(user_id, namespace, key, value)
     return Remembered(said_again=1) if says_the_same(content, before.get("content", "")) else Remembered(corrected=1)
+
+
+def _conclude_again(
+    store: MemoryStore,
+    user_id: str,
+    namespace: str,
+    key: str,
+    before: dict[str, Any],
+    value: dict[str, Any],
+    said_at: datetime,
+) -> Remembered:
+    same = says_the_same(value["content"], str(before.get("content", "")))
+    if "evidence" not in before:
+        return Remembered(said_again=1) if same else Remembered(outdated=1)
+    is_newer = _when(store, user_id, namespace, key, before) <= said_at
+    if same:
+        both = united(value, before) if is_newer else united(before, value)
+        if both != before:
+            store.put(user_id, namespace, key, both)
+        return Remembered(said_again=1)
+    if is_newer:
+        store.put(user_id, namespace, key, value)
+    return Remembered(corrected=1) if is_newer else Remembered(outdated=1)
+
+
+def united(stays: Mapping[str, Any], goes: Mapping[str, Any]) -> dict[str, Any]:
+    """The value that stays, with the higher confidence of two, and the topics and the evidence of both.
+
+    >>> united({"content": "Sails.", "confidence": 0.7, "topics": ["sea"]}, {"confidence": 0.9, "topics": ["work"]})
+    {'content': 'Sails.', 'confidence': 0.9, 'topics': ['sea', 'work']}
+    """
+    value = dict(stays)
+    sure = [one["confidence"] for one in (stays, goes) if isinstance(one.get("confidence"), int | float)]
+    if sure:
+        value["confidence"] = max(sure)
+    for name in ("topics", "evidence"):
+        lists = [one[name] for one in (stays, goes) if isinstance(one.get(name), list)]
+        both = [text for texts in lists for text in texts if isinstance(text, str)]
+        if both:
+            value[name] = list(dict.fromkeys(both)) if name == "topics" else sorted(set(both))
+    return value
 
 
 def _standing(

@@ -119,7 +119,7 @@ def retrieve(
         ranked = _rank(question, candidates, weights, half_life_hours, now)
         best = [scored for scored in ranked if min_relevance is None or scored.relevance >= min_relevance][:k]
         if expand_neighbours:
-            best = _with_neighbours(connection, best, candidates, expand_neighbours)
+            best = _with_neighbours(connection, best, candidates, expand_neighbours, now)
     return ScoredList(best)
 
 
@@ -173,7 +173,7 @@ class _Question:
     def __init__(
         self, connection: Connection, user_id: str, query: str, embedder: Embedder, state: IndexState, now: datetime
     ):
-        self.user_id, self.model, self.state = user_id, embedder.name, state
+        self.user_id, self.model, self.state, self.now = user_id, embedder.name, state, now
         folded = words(query)
         pairs = [" ".join(pair) for pair in pairwise(folded)]
         self.subjects = subjects_named(connection, user_id, [*folded, *pairs])
@@ -193,7 +193,7 @@ class _Question:
         among = allowed(connection, self.user_id, self.model, clauses) if clauses else None
         found = by_words(connection, self.user_id, self.counts, self.idfs, among=among)
         found += by_vector(store.engine, connection, self.user_id, self.model, self.vector, self.state, among=among)
-        return load(connection, list(dict.fromkeys(found)), self.user_id)
+        return load(connection, list(dict.fromkeys(found)), self.user_id, self.now)
 
     def lexical(self, candidates: list[Candidate]) -> list[float]:
         """BM25 of each, from 0 to 1: the best match counts the more, the more of the question it matches."""
@@ -255,7 +255,7 @@ def _importance(value: dict[str, Any]) -> float:
 
 
 def _with_neighbours(
-    connection: Connection, best: list[ScoredMemory], candidates: list[Candidate], reach: int
+    connection: Connection, best: list[ScoredMemory], candidates: list[Candidate], reach: int, now: datetime
 ) -> list[ScoredMemory]:
     """Each episode followed by those that stand next to it in its conversation; none twice."""
     places = {(c.item.namespace, c.item.key): c for c in candidates}
@@ -263,7 +263,7 @@ def _with_neighbours(
     longer = []
     for scored in best:
         longer.append(scored)
-        for item in neighbours_of(connection, places[scored.item.namespace, scored.item.key], reach):
+        for item in neighbours_of(connection, places[scored.item.namespace, scored.item.key], reach, now):
             if (item.namespace, item.key) not in there:
                 there.add((item.namespace, item.key))
                 longer.append(ScoredMemory(item, scored.score, 0.0, note=f"next to {scored.item.key}"))

@@ -1,6 +1,7 @@
 """The memory store: (user, namespace, key) -> JSON value, on SQLite and on PostgreSQL."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -8,44 +9,31 @@ from sqlalchemy import Connection, Engine, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from tqdm.auto import tqdm
 
-from lib.conditions import Conditions, check_name, folded_term
+from lib.archive import archived_memories, bring_back, move_out
+from lib.conditions import Conditions, check_address, check_count, check_name, folded_term, not_lapsed
 from lib.database import add_user, hold_user, statement, write_transaction
 from lib.direct import DirectStatement
 from lib.errors import InvalidInput, shown
-from lib.history import delete_versions, versions_of
-from lib.items import Forgotten, MemoryItem, MemoryList, VersionList
-from lib.models import (
-    KEY_LENGTH,
-    NAMESPACE_LENGTH,
-    USER_ID_LENGTH,
-    CachedContent,
-    ConversationSession,
-    Memory,
-    User,
-    as_utc,
-    new_id,
-    utcnow,
-)
+from lib.forgetting import delete_lapsed, delete_namespace, delete_user
+from lib.history import versions_of
+from lib.items import ArchivedList, Forgotten, MemoryItem, MemoryList, VersionList
+from lib.models import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
 from lib.upserts import Upserts, batches
 from lib.values import prepare
-
-MAX_COUNT = 2**31 - 1  # a limit or an offset
 
 _memories = Memory.__table__
 _newest_first = select(
     _memories.c.user_id, _memories.c.namespace, _memories.c.key, _memories.c.value,
-    _memories.c.created_at, _memories.c.updated_at,
+    _memories.c.created_at, _memories.c.updated_at, _memories.c.expires_at,
 ).order_by(_memories.c.updated_at.desc(), _memories.c.id.desc())  # fmt: skip
+_in_namespace = [_memories.c[name] == bindparam(name) for name in ("user_id", "namespace")]
 _newest_in_namespace = (
-    _newest_first.where(_memories.c.user_id == bindparam("user_id"), _memories.c.namespace == bindparam("namespace"))
+    _newest_first.where(*_in_namespace, not_lapsed(bindparam("now")))
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
 )
-_get = select(_memories.c.value).where(
-    _memories.c.user_id == bindparam("user_id"),
-    _memories.c.namespace == bindparam("namespace"),
-    _memories.c.key == bindparam("key"),
-)
+# Whether the one row has lapsed is seen here: to send the time along takes longer than SQLite does for all of it.
+_get = select(_memories.c.value, _memories.c.expires_at).where(*_in_namespace, _memories.c.key == bindparam("key"))
 
 
 class MemoryStore:
@@ -77,10 +65,6 @@ class MemoryStore:
         """The database that it works on; a connection within a transaction."""
         return self._engine
 
-    def now(self) -> datetime:
-        """The time by this store's clock, in UTC."""
-        return as_utc(self._now())
-
     def within(self, connection: Connection) -> "MemoryStore":
         """The same store in a transaction that is open: its calls are kept, or undone, with the rest of that one.
 
@@ -91,14 +75,30 @@ class MemoryStore:
             raise InvalidInput(f"within needs an open connection to this store's database, not {shown(connection)}.")
         return _StoreWithin(self, connection)
 
-    def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
+    @contextmanager
+    def holding(self, user_id: str) -> Iterator["MemoryStore | None"]:
+        """This store in one transaction, before which others who write many memories of the user wait.
+
+        What the block does through it is kept whole or, after an error, not at all. None if there is no such user.
+        """
+        with write_transaction(self._engine) as connection:
+            yield self.within(connection) if hold_user(connection, user_id) else None
+
+    def now(self) -> datetime:
+        """The time by this store's clock, in UTC."""
+        return as_utc(self._now())
+
+    def put(
+        self, user_id: str, namespace: str, key: str, value: dict[str, Any], *, expires_at: datetime | None = None
+    ) -> MemoryItem:
         """Store a memory, or replace the one with this key; `created_at` is kept, `updated_at` moves.
 
         user_id, namespace, key: not empty, at most 50, 100 and 200 characters. An unknown user is added.
         value: a JSON object of at most 10 MB. The whole value is replaced, not merged.
+        expires_at: aware; from then on the memory is not found. None: it stays, whatever an earlier put said.
         Errors: InvalidInput, before anything is stored.
         """
-        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
+        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()), expires_at)
         try:
             created_at = self._upserts.one(row)
         except IntegrityError:
@@ -107,7 +107,7 @@ class MemoryStore:
             with write_transaction(self._engine) as connection:
                 self._add_user(connection, user_id)
                 created_at = self._upserts.one(row, connection)
-        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
+        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"], row["expires_at"])
 
     def put_many(
         self, user_id: str, memories: Iterable[tuple[str, str, dict[str, Any]]], *, progress: bool = False
@@ -140,8 +140,9 @@ class MemoryStore:
 
     def get(self, user_id: str, namespace: str, key: str) -> dict[str, Any] | None:
         """The value of one memory, or None if there is none."""
-        rows = self._get.rows(_identity(user_id, namespace, key))
-        return rows[0][0] if rows else None
+        for value, expires_at in self._get.rows(check_address(user_id, namespace, key)):
+            return value if expires_at is None or expires_at > self._now() else None
+        return None
 
     def search(
         self,
@@ -190,55 +191,68 @@ class MemoryStore:
 
     def delete(self, user_id: str, namespace: str, key: str) -> bool:
         """Delete one memory. True if there was one."""
-        identity = _identity(user_id, namespace, key)
+        identity = check_address(user_id, namespace, key)
         with statement(self._engine) as connection:
             return connection.execute(delete(_memories).filter_by(**identity)).rowcount > 0
 
     def clear(self, user_id: str, namespace: str) -> int:
         """Delete all memories of one namespace; returns how many there were."""
-        check_name(user_id, "user_id", USER_ID_LENGTH)
-        check_name(namespace, "namespace", NAMESPACE_LENGTH)
-        with write_transaction(self._engine) as connection:
-            if not hold_user(connection, user_id):
-                return 0
-            return connection.execute(delete(_memories).filter_by(user_id=user_id, namespace=namespace)).rowcount
+        return delete_namespace(self._engine, user_id, namespace)
 
     def history(self, user_id: str, namespace: str, key: str) -> VersionList:
         """The values that a memory has had, oldest first; the last one is its current value. Empty without a memory.
 
-        A put of an equal value makes no version. Deleting a memory deletes its history.
+        A put of an equal value makes no version. Deleting or archiving a memory deletes its history.
         """
         with statement(self._engine) as connection:
-            return versions_of(connection, _identity(user_id, namespace, key))
+            return versions_of(connection, check_address(user_id, namespace, key), self._now())
 
     def list_namespaces(self, user_id: str) -> dict[str, int]:
         """The user's namespaces in alphabetical order, with the number of memories in each."""
         check_name(user_id, "user_id", USER_ID_LENGTH)
-        counts = select(_memories.c.namespace, func.count()).where(_memories.c.user_id == user_id)
+        counts = select(_memories.c.namespace, func.count())
+        counts = counts.where(_memories.c.user_id == user_id, not_lapsed(self._now()))
         with statement(self._engine) as connection:
             rows = connection.execute(counts.group_by(_memories.c.namespace)).all()
         return dict(sorted((namespace, count) for namespace, count in rows))
 
+    def expire(self, user_id: str) -> int:
+        """Delete the user's memories whose `expires_at` has come, from the archive too; returns how many."""
+        return delete_lapsed(self._engine, user_id, self._now())
+
+    def archive(self, user_id: str, addresses: Iterable[tuple[str, str]], *, reason: str = "") -> int:
+        """Move memories to the archive, out of every search, all in one transaction; returns how many there were.
+
+        addresses: (namespace, key) each. Their earlier versions are deleted. `restore` brings one back.
+        """
+        return move_out(self._engine, user_id, addresses, reason, self._now())
+
+    def archived(
+        self, user_id: str, namespace: str | None = None, *, limit: int | None = 10, offset: int = 0
+    ) -> ArchivedList:
+        """Memories of the archive, the last to be archived first; each with `archived_at` and `reason`."""
+        return archived_memories(self._engine, user_id, namespace, self._now(), limit, offset)
+
+    def restore(self, user_id: str, namespace: str, key: str) -> bool:
+        """Bring back, as it was, the memory archived last with this address. False if there is none.
+
+        Errors: InvalidInput if a current memory has the address; nothing is changed then.
+        """
+        return bring_back(self._engine, user_id, namespace, key, self._now())
+
     def forget_user(self, user_id: str) -> Forgotten:
         """Delete the user and every row about them, in every table; in one transaction."""
-        check_name(user_id, "user_id", USER_ID_LENGTH)
-        with write_transaction(self._engine) as connection:
-            if not hold_user(connection, user_id):
-                return Forgotten(0, 0, 0)
-            versions = delete_versions(connection, user_id)
-            counts = [
-                connection.execute(delete(table).where(table.user_id == user_id)).rowcount
-                for table in (Memory, ConversationSession, CachedContent)
-            ]
-            connection.execute(delete(User).where(User.id == user_id))
-        return Forgotten(*counts, versions)
+        return delete_user(self._engine, user_id)
 
-    def _row(self, user_id: str, namespace: str, key: str, value: Any, now: datetime) -> tuple[dict, dict]:
+    def _row(
+        self, user_id: str, namespace: str, key: str, value: Any, now: datetime, expires_at: datetime | None = None
+    ) -> tuple[dict, dict]:
         """(the canonical value, the row to store), everything checked."""
-        row = _identity(user_id, namespace, key)
+        row = check_address(user_id, namespace, key)
         canonical, row["value"], row["search_text"] = prepare(value)
         row["id"] = new_id()
         row["created_at"] = row["updated_at"] = now
+        row["expires_at"] = None if expires_at is None else as_utc(expires_at)
         return canonical, row
 
     def _add_user(self, connection: Any, user_id: str) -> None:
@@ -246,13 +260,14 @@ class MemoryStore:
 
     def _find(self, user_id: str, conditions: Conditions, limit: int | None, offset: int) -> MemoryList:
         check_name(user_id, "user_id", USER_ID_LENGTH)
-        clauses = conditions.clauses(self._dialect)
-        limit = None if limit is None else _count(limit, "limit")
-        page = {"limit": limit, "offset": _count(offset, "offset")}
+        clauses, now = conditions.clauses(self._dialect), as_utc(self._now())
+        limit = None if limit is None else check_count(limit, "limit")
+        page = {"limit": limit, "offset": check_count(offset, "offset")}
         if limit is not None and conditions == Conditions(conditions.namespace) and conditions.namespace:
-            rows = self._newest.rows({"user_id": user_id, "namespace": conditions.namespace, **page})
+            rows = self._newest.rows({"user_id": user_id, "namespace": conditions.namespace, "now": now, **page})
         else:
-            query = _newest_first.where(_memories.c.user_id == user_id, *clauses).limit(limit).offset(page["offset"])
+            query = _newest_first.where(_memories.c.user_id == user_id, not_lapsed(now), *clauses)
+            query = query.limit(limit).offset(page["offset"])
             with statement(self._engine) as connection:
                 rows = connection.execute(query).all()
         return MemoryList(MemoryItem(*row) for row in rows)
@@ -266,31 +281,19 @@ class _StoreWithin(MemoryStore):
         self._engine = connection
         self._get, self._newest = store._get.within(connection), store._newest.within(connection)
 
-    def put(self, user_id: str, namespace: str, key: str, value: dict[str, Any]) -> MemoryItem:
-        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()))
+    def put(
+        self, user_id: str, namespace: str, key: str, value: dict[str, Any], *, expires_at: datetime | None = None
+    ) -> MemoryItem:
+        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()), expires_at)
         with write_transaction(self._engine) as connection:
             # The user first: a memory that is refused for want of one would spoil the whole transaction.
             if not hold_user(connection, user_id):
                 self._add_user(connection, user_id)
             created_at = self._upserts.one(row, connection)
-        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"])
+        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"], row["expires_at"])
 
     def delete(self, user_id: str, namespace: str, key: str) -> bool:
-        identity = _identity(user_id, namespace, key)
+        identity = check_address(user_id, namespace, key)
         with statement(self._engine) as connection:
             hold_user(connection, user_id)  # before the memory, as all who go on to further rows: see there
         return super().delete(**identity)
-
-
-def _identity(user_id: str, namespace: str, key: str) -> dict[str, str]:
-    return {
-        "user_id": check_name(user_id, "user_id", USER_ID_LENGTH),
-        "namespace": check_name(namespace, "namespace", NAMESPACE_LENGTH),
-        "key": check_name(key, "key", KEY_LENGTH),
-    }
-
-
-def _count(number: int, name: str) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_COUNT:
-        raise InvalidInput(f"{name} must be a whole number from 0 to {MAX_COUNT:,}, not {shown(number)}.")
-    return number

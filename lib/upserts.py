@@ -15,7 +15,7 @@ BATCH_ROWS = 1000
 BATCH_CHARACTERS = 10_000_000  # PostgreSQL takes up to 1 GB at once
 
 _memories = Memory.__table__
-_REPLACED = ("value", "search_text", "updated_at")  # the rest of an existing memory stays
+_REPLACED = ("value", "search_text", "updated_at", "expires_at")  # the rest of an existing memory stays
 _ARRAYS = ("id", "namespace", "key", "value", "search_text")  # the columns in which the rows of a batch differ
 
 # A batch as five arrays in binary form: twice as fast as a statement for each row.
@@ -26,7 +26,8 @@ _UPSERT_ARRAYS = """
         %(id)b::text[]::uuid[], %(namespace)b::text[], %(key)b::text[], %(value)b::text[], %(search_text)b::text[]
     ) AS new (id, namespace, key, value, search_text)
     ON CONFLICT (user_id, namespace, key) DO UPDATE
-        SET value = excluded.value, search_text = excluded.search_text, updated_at = excluded.updated_at
+        SET value = excluded.value, search_text = excluded.search_text, updated_at = excluded.updated_at,
+            expires_at = NULL
 """
 
 # Of the columns that addresses are made of; one that is at work on the table already is not waited for.
@@ -89,13 +90,8 @@ def upsert_statement(is_postgres: bool) -> Any:
         insert, value = postgresql.insert, cast(value, JSONB)
     else:
         insert = sqlite.insert
-    new = insert(_memories).values(
-        value=value,
-        **{
-            name: bindparam(name)
-            for name in ("id", "user_id", "namespace", "key", "search_text", "created_at", "updated_at")
-        },
-    )
+    others = [column.name for column in _memories.columns if column.name != "value"]
+    new = insert(_memories).values(value=value, **{name: bindparam(name) for name in others})
     return new.on_conflict_do_update(
         index_elements=["user_id", "namespace", "key"],
         set_={name: new.excluded[name] for name in _REPLACED},

@@ -121,7 +121,7 @@ def test_times_of_many_rows_are_converted_one_by_one(engine: Engine) -> None:
     create_tables(engine)
     moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(50)]
     clock = iter(moments)
-    store = MemoryStore(engine, now=lambda: next(clock))
+    store = MemoryStore(engine, now=lambda: next(clock, moments[-1]))
     with write_transaction(engine) as connection:
         connection.exec_driver_sql("INSERT INTO users (id, created_at, preferences) VALUES ('ada', '2026-01-01', '{}')")
 

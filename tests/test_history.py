@@ -1,7 +1,7 @@
 """What a memory said before: kept by the database, whoever writes, and deleted with the memory."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, timedelta
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from conftest import DATABASES, START, Clock, fresh_schema
 from sqlalchemy import Engine, func, inspect, select, text, update
 
-from lib.database import connect, create_tables, write_transaction
+from lib.database import connect, create_tables, hold_user, write_transaction
 from lib.errors import InvalidInput, TablesMissing
 from lib.items import Forgotten, MemoryVersion
 from lib.models import Memory, PastVersion
@@ -397,6 +397,21 @@ def test_two_who_delete_and_write_within_transactions_do_not_deadlock(store: Mem
         list(pool.map(work, range(4)))
 
     assert store.list_namespaces("ada") == {"facts": 6}
+
+
+def test_a_plain_put_of_the_key_that_a_transaction_comes_to_write_does_not_deadlock(
+    store: MemoryStore, engine: Engine
+) -> None:
+    store.put("ada", "facts", "home", {})
+
+    with ThreadPoolExecutor(1) as pool, write_transaction(engine) as connection:
+        hold_user(connection, "ada")
+        plain = pool.submit(store.put, "ada", "facts", "new", {"n": "plain"})
+        wait([plain], timeout=0.5)  # its row is written, or waits for ours to end
+        store.within(connection).put("ada", "facts", "new", {"n": "within"})
+
+    assert plain.result().key == "new"
+    assert store.list_namespaces("ada") == {"facts": 2}
 
 
 def test_equal_times_do_not_hide_a_version_when_the_clock_goes_back(store: MemoryStore, clock: Clock) -> None:

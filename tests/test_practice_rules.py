@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lib.consolidation import Conclusions
 from lib.practice_model.rules import Noticed, extract, notice, respond
 
 DATA = Path(__file__).parent.parent / "data"
@@ -646,6 +647,33 @@ def test_what_episodes_share_becomes_patterns_with_their_evidence() -> None:
     assert evidence["Explain with a drawing: it helps this user."] == ["e1", "e2"]
     assert evidence["Go over subnet again: it went wrong more than once."] == ["e1", "e2"]
     assert all(len(one["evidence"]) >= 2 and 0 < one["confidence"] < 1 for one in found)
+
+
+def test_episodes_with_topics_become_semantic_and_procedural_memories() -> None:
+    episodes = """[e1] Stuck on joins until a drawing came. (topics: sql, exam)
+[e2] Confused two views; drew them and got it. (topics: sql, exam)
+[e3] Solved a lab at once. (topics: networking)
+[e4] Solved a second lab. (topics: networking, travel)
+[e5] Booked a train. (topics: travel)
+[e6] Slept. (topics: health)"""
+
+    found = filled(Conclusions.model_json_schema(), episodes)["patterns"]
+
+    by_key = {one["key"]: (one["namespace"], one["content"], one["evidence"]) for one in found}
+    assert by_key == {
+        "sql": ("struggles", "The user had trouble with sql more than once.", ["e1", "e2"]),
+        "exam": ("struggles", "The user had trouble with exam more than once.", ["e1", "e2"]),
+        "networking": ("facts", "The user does well with networking.", ["e3", "e4"]),
+        "travel": ("facts", "The user keeps coming back to travel.", ["e4", "e5"]),
+        "drawing": ("procedures", "Explain with a drawing: it helps this user.", ["e1", "e2"]),
+    }
+    assert found == filled(Conclusions.model_json_schema(), episodes)["patterns"]
+
+
+def test_episodes_without_anything_in_common_have_no_pattern() -> None:
+    assert filled(Conclusions.model_json_schema(), "[a] One. (topics: x)\n[b] Two. (topics: y)\n[c] Three.") == {
+        "patterns": []
+    }
 
 
 def test_any_other_schema_gets_the_simplest_answer() -> None:

@@ -404,7 +404,7 @@ def test_items_make_a_data_frame(store: MemoryStore) -> None:
 
     frame = pandas.DataFrame(store.search("ada"))
 
-    assert list(frame.columns) == ["user_id", "namespace", "key", "value", "created_at", "updated_at"]
+    assert list(frame.columns) == ["user_id", "namespace", "key", "value", "created_at", "updated_at", "expires_at"]
     assert list(frame["key"]) == ["b", "a"]
 
 

@@ -4,13 +4,12 @@ What it can: call `remember` for what a user says about themself and `recall` fo
 shared words, fill a JSON schema, follow a few rules on the form of answers, and word an explanation by level.
 What it can't: know anything about a topic, draw conclusions, or learn. Where no rule fits, it says what it is.
 
-What it notices is in `noticing` beside this file, how it answers in words is in `answers`, and the words that it
-knows are in `patterns`.
+What it notices is in `noticing` beside this file, what it concludes from episodes in `concluding`, how it answers in
+words in `answers`, and the words that it knows are in `patterns`.
 """
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -25,8 +24,8 @@ from lib.practice_model.answers import (
     outside_blocks,
     plain_lines,
 )
+from lib.practice_model.concluding import conclusions_in, rules_in
 from lib.practice_model.noticing import Noticed, extract, notice
-from lib.practice_model.patterns import content_words
 
 __all__ = ["Noticed", "extract", "notice", "respond"]
 
@@ -186,7 +185,6 @@ def _from_tools(messages: list[dict[str, Any]], texts: list[tuple[str, str]], qu
 # --- JSON schemas ---------------------------------------------------------------------------------
 
 _TRANSCRIPT = re.compile(r"^\[(\d+)\] (\w+): (.*)$", re.MULTILINE)
-_EPISODE = re.compile(r"^\[([^\]\n]+)\] (.+)$", re.MULTILINE)
 _LONGEST_READ = 200_000  # characters of a transcript or a list of episodes
 _DEEPEST = 20  # levels; a schema may refer to itself
 
@@ -195,49 +193,16 @@ def _filled(schema: dict[str, Any], text: str) -> Any:
     """A JSON value that fits the schema: extracted memories, patterns of episodes, or the simplest one there is."""
     answer, text = _simplest(schema, schema), text[:_LONGEST_READ]
     properties = schema.get("properties") or {}
-    if "memories" in properties:
+    name = next((name for name in ("memories", "patterns") if name in properties), None)
+    if name is None:
+        return answer
+    item = _resolved(_resolved(properties[name], schema).get("items") or {}, schema)
+    if name == "memories":
         turns = [(int(number[:9]), speaker.lower(), said) for number, speaker, said in _TRANSCRIPT.findall(text)]
         found = [_fields(one) for one in extract(turns)]
-    elif "patterns" in properties:
-        found = _patterns(_EPISODE.findall(text))
     else:
-        return answer
-    name = "memories" if "memories" in properties else "patterns"
-    item = _resolved(_resolved(properties[name], schema).get("items") or {}, schema)
+        found = rules_in(text) if "rule" in (item.get("properties") or {}) else conclusions_in(text)
     return answer | {name: [_arguments(one, item | {"$defs": schema.get("$defs")}) for one in found]}
-
-
-_SHARED = [  # what episodes have in common, and what the assistant should do about it
-    ("Explain with a drawing: it helps this user.", r"\b(?:draw|drew|picture|sketch|pencil|diagram)"),
-    ("Explain by comparing with something familiar.", r"\b(?:analog|metaphor|compar)"),
-    ("Begin with an example: it helps this user.", r"\bexamples?\b"),
-    ("Go one step at a time.", r"\b(?:step by step|one step|one (?:short )?command|steps)\b"),
-    ("Expect this user in the morning.", r"\bmorning"),
-    ("Expect this user in the evening or at night.", r"\b(?:evening|night|late)\b"),
-    ("Keep it short: time is scarce.", r"\b(?:r[au]ns? out of time|hurr(?:y|ied)|short of time|minutes left)\b"),
-    ("Don't make the user repeat what is known.", r"\b(?:repeat|asked again|annoy|anger)"),
-]
-_TROUBLE = re.compile(
-    r"\b(?:struggl|confus|mix(?:ed|es|ing)? up|swap|stuck|fail|blam|mis(?:led|read)|guess|wrong|trouble)", re.I
-)
-
-
-def _patterns(episodes: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """What two episodes or more have in common, the most common first: [{"rule", "evidence", "confidence"}]."""
-    evidence: dict[str, list[str]] = defaultdict(list)
-    for name, text in dict(episodes).items():
-        for rule, shape in _SHARED:
-            if re.search(shape, text, re.IGNORECASE):
-                evidence[rule].append(name)
-        if trouble := _TROUBLE.search(text):
-            for word in content_words(re.split(r"[,;:.]", text[trouble.end() :])[0]):
-                evidence[f"Go over {word} again: it went wrong more than once."].append(name)
-    shared = [(rule, names) for rule, names in evidence.items() if len(names) > 1]
-    shared.sort(key=lambda pattern: (-len(pattern[1]), pattern[0]))
-    return [
-        {"rule": rule, "evidence": names, "confidence": min(0.9, round(0.4 + 0.1 * len(names), 1))}
-        for rule, names in shared[:10]
-    ]
 
 
 def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
