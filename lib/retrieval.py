@@ -54,11 +54,11 @@ class Weights:
     the question names. time: it happened when the question says. recency: it is new. importance: its value says so.
     """
 
-    lexical: float = 0.4
-    semantic: float = 0.6
+    lexical: float = 0.3
+    semantic: float = 0.7
     subject: float = 0.2
     time: float = 0.15
-    recency: float = 0.05
+    recency: float = 0.005
     importance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -238,7 +238,7 @@ def _rank(
         relevance = contributions["lexical"] + contributions["semantic"]
         score = sum(contributions.values())
         ranked.append((candidate, ScoredMemory(candidate.item, score, relevance, parts, contributions)))
-    if weights.recency:
+    if weights.recency and not question.spans:  # a question about March wants what was right in March
         ranked = newer_versions(ranked)
     ranked.sort(key=lambda pair: (-pair[1].score, -pair[1].item.updated_at.timestamp(), -pair[0].index_id))
     return [memory for _, memory in ranked]

@@ -12,7 +12,7 @@ from lib.terms import words
 LOOKED_AT = 30  # of the ranking's top
 # Cosine from which two memories of one namespace are about one thing: if they also have a topic in common, or if
 # their keys are alike but for numbers (exam_date, exam_date_2). Measured on the people in data/.
-SAME_WITH_TOPIC, SAME_WITH_KEY = 0.6, 0.35
+SAME_WITH_TOPIC, SAME_WITH_KEY = 0.75, 0.35
 LEAST_RELEVANCE = 0.5  # of the older one's: the newer must be an answer, too
 
 _NUMBER = re.compile(r"\d+")
@@ -21,9 +21,10 @@ Ranked = list[tuple[Candidate, ScoredMemory]]
 
 
 def newer_versions(ranked: Ranked) -> Ranked:
-    """The same memories, where each that has an older version above it gets a score just above that one's.
+    """The same memories, where versions of one thing have exchanged their scores: the newest has the best of them.
 
-    An episode has no versions: what happened, happened.
+    All others keep their places: a newer version takes that of the older one, and pushes nothing else down. An
+    episode has no versions: what happened, happened.
     """
     import numpy as np
 
@@ -32,20 +33,22 @@ def newer_versions(ranked: Ranked) -> Ranked:
         return ranked
     vectors = np.stack([candidate.vector for candidate, _ in ranked])
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    result = list(ranked)
+    result, done = list(ranked), set()
     for older in order:
-        item = ranked[older][1].item
-        if _episodic(item):
+        if older in done or _episodic(ranked[older][1].item):
             continue
         alike = vectors @ vectors[older]
-        newer = [i for i in np.flatnonzero(alike >= SAME_WITH_KEY) if _is_newer(ranked[i], ranked[older], alike[i])]
-        newer.sort(key=lambda i: ranked[i][1].item.updated_at)
-        floor = result[older][1].score
-        for i in newer:
-            candidate, scored = result[i]
-            floor = max(floor + 1e-6, scored.score)  # of several, the newest above the newer
-            if scored.score < floor:
-                result[i] = candidate, replace(scored, score=floor, note=f"newer than {item.key}")
+        newer = [i for i in np.flatnonzero(alike >= SAME_WITH_KEY).tolist() if i not in done]
+        newer = [i for i in newer if _is_newer(ranked[i], ranked[older], alike[i])]
+        versions = sorted([older, *newer], key=lambda i: ranked[i][1].item.updated_at, reverse=True)
+        scores = sorted((ranked[i][1].score for i in versions), reverse=True)
+        done.update(versions if newer else ())
+        for i, score in zip(versions, scores, strict=True):
+            candidate, scored = ranked[i]
+            if score != scored.score:
+                older_key, newest_key = ranked[versions[-1]][1].item.key, ranked[versions[0]][1].item.key
+                note = f"newer than {older_key}" if score > scored.score else f"older than {newest_key}"
+                result[i] = candidate, replace(scored, score=score, note=note)
     return result
 
 
