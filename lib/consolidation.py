@@ -99,6 +99,7 @@ def consolidate(
     week: any day of a calendar week, Monday to Sunday in UTC; None: the last one that is over, by the store's clock. An
         episode is of the week in which it was said (`said_at` in its value) or, if it doesn't tell, last written.
     archive: whether the episodes leave the working memory; `store.archived` shows them, with the week as the reason.
+        A week in which no pattern was found keeps its episodes.
     rules: whether rules for the agent's behaviour are stored as such, in `procedures`, and so obeyed. Else they are
         kept in `preferences`, which are quoted: an episode may hold words that somebody planted. See `memory_tools`.
 
@@ -195,9 +196,12 @@ def _write(
     keys = [item.key for item in episodes]
     inside.put(user_id, RECORDS, name, {"episodes": keys, "patterns": len(patterns)})
     inside.archive(user_id, [(RECORDS, name)], reason="which episodes a consolidation has read")
-    moved = inside.archive(user_id, [(EPISODES, key) for key in keys], reason=f"consolidated: {name}") if archive else 0
     refused = len(patterns) - len(kept) + counts.outdated
-    return Consolidated(name, len(episodes), len(kept) - counts.outdated, refused, moved)
+    stored = len(patterns) - refused
+    # A week that showed nothing keeps its episodes: they are all that is known of it.
+    addresses = [(EPISODES, key) for key in keys] if archive and stored else []
+    moved = inside.archive(user_id, addresses, reason=f"consolidated: {name}") if addresses else 0
+    return Consolidated(name, len(episodes), stored, refused, moved)
 
 
 def _record(pattern: Conclusion, rules: bool) -> dict[str, Any]:

@@ -27,6 +27,8 @@ __all__ = [
     "day",
     "expected",
     "load_memories",
+    "load_moments",
+    "load_questions",
     "load_sessions",
     "median_ms",
     "practice_engine",
@@ -125,6 +127,19 @@ def load_memories(person: str | None = None) -> list[dict[str, Any]]:
 def load_sessions(person: str | None = None) -> list[dict[str, Any]]:
     """The conversations of data/conversations.jsonl, of one person or of all."""
     return _lines("conversations.jsonl", person)
+
+
+def load_questions(split: str | None = None) -> list[dict[str, Any]]:
+    """The questions of data/questions.jsonl; split: "dev", "test", or None for all.
+
+    Choose weights and thresholds on dev only: whoever looks at test while choosing measures how well they guessed.
+    """
+    return [question for question in _lines("questions.jsonl", None) if split in (None, question["split"])]
+
+
+def load_moments(split: str | None = None) -> list[dict[str, Any]]:
+    """The labelled turns of data/moments.jsonl; split as for `load_questions`."""
+    return [moment for moment in _lines("moments.jsonl", None) if split in (None, moment["split"])]
 
 
 def print_turns(session: dict[str, Any], first: int, last: int) -> None:

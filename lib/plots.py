@@ -29,6 +29,67 @@ def show_figure(axes: Axes, alt: str) -> None:
     plt.close(axes.figure)
 
 
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x_label: str, y_label: str, alt: str
+) -> None:
+    """Lines over a common axis, from 0 up; each is named in a legend in the order of its right end."""
+    axes = new_axes(title, x_label, y_label)
+    styles = ("-", "--", ":", "-.")
+    for number, (name, (x, y)) in enumerate(series.items()):
+        color, style = COLORS[number % len(COLORS)], styles[number % len(styles)]
+        axes.plot(x, y, color=color, linestyle=style, linewidth=2, label=name)
+    axes.set_ylim(0, None)
+    axes.set_xlim(0, None)
+    axes.legend(frameon=False)
+    show_figure(axes, alt)
+
+
+def rank_flips(ranks: Mapping[str, Sequence[str]], *, title: str, x_label: str, alt: str, marked: str = "") -> None:
+    """Places of the same things in several rankings, as lines that cross where they change places; the best on top.
+
+    ranks: name of a ranking -> its things, best first. marked: the one that the eye should follow.
+    """
+    axes = new_axes(title, x_label, "place")
+    columns = list(ranks)
+    things = list(dict.fromkeys(thing for ranking in ranks.values() for thing in ranking))
+    for thing in things:
+        places = [list(ranks[column]).index(thing) + 1 if thing in ranks[column] else None for column in columns]
+        color, width = (COLORS[1], 3) if thing == marked else ("#999999", 1.2)
+        xs = [x for x, place in enumerate(places) if place]
+        axes.plot(xs, [place for place in places if place], color=color, linewidth=width, marker="o", markersize=5)
+        if thing == marked or xs[-1] == len(columns) - 1:  # a name in the middle would lie under the other lines
+            end, name_color = (xs[-1], places[xs[-1]]), color if thing == marked else "#555555"
+            axes.annotate(
+                thing, end, xytext=(8, 0), textcoords="offset points", va="center", color=name_color, fontsize=9
+            )
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_xlim(-0.2, (len(columns) - 1) * 1.45 + 0.3)  # room for the names
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    show_figure(axes, alt)
+
+
+def text_map(
+    vectors: Sequence[Sequence[float]], groups: Sequence[str], *, title: str, alt: str, rest: str = ""
+) -> None:
+    """Vectors in the two directions in which they differ most, a mark for each group; the group `rest` in grey."""
+    import numpy as np
+
+    centred = np.asarray(vectors) - np.mean(vectors, axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    places = centred @ directions[:2].T
+    # The sign of a direction is arbitrary and differs between processors.
+    places *= np.where(np.abs(places).max(axis=0) == places.max(axis=0), 1, -1)
+    axes = new_axes(title, "first direction (no unit)", "second direction (no unit)")
+    order = [*dict.fromkeys(group for group in groups if group != rest), *([rest] if rest in groups else [])]
+    for group, color, marker in zip(order, COLORS, MARKERS, strict=False):
+        here = [number for number, found in enumerate(groups) if found == group]
+        look = {"color": "#BBBBBB", "marker": "."} if group == rest else {"color": color, "marker": marker, "s": 60}
+        axes.scatter(places[here, 0], places[here, 1], label=group, **look)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    show_figure(axes, alt)
+
+
 def growth(series: Mapping[str, Mapping[int, float]], *, title: str, x_label: str, y_label: str, alt: str) -> None:
     """Lines over sizes, both axes logarithmic; each line is named at its end."""
     axes = new_axes(title, x_label, y_label)
@@ -69,5 +130,5 @@ def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, x_lab
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.margins(x=0.12)
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(measures), borderaxespad=0)
+    axes.figure.legend(frameon=False, loc="outside lower right", ncols=len(measures))
     show_figure(axes, alt)

@@ -50,6 +50,10 @@ class ScoredList(list[ScoredMemory]):
         """The memories without their scores."""
         return MemoryList(scored.item for scored in self)
 
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return ScoredList(found) if isinstance(place, slice) else found
+
     def explain(self) -> "Explanation":
         """The parts of all scores as a table and as bars."""
         return Explanation(self)

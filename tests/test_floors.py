@@ -25,10 +25,10 @@ FLOORS = {
     "store": 5, "candidates": 5,
     "versions": 6, "cache": 6, "tools": 6, "context": 6, "learning": 6,
     "remembering": 7, "retrieval": 7,
-    "formation": 8, "consolidation": 8,
+    "formation": 8, "consolidation": 8, "evaluation": 8,
     "jobs": 9,
     "plots": 10, "lesson": 10,
-    "formation_trial": 11,
+    "formation_trial": 11, "retrieval_trial": 11,
     "exercises": 12,  # a package, too
     "__init__": 13, "__main__": 13,
 }  # fmt: skip
