@@ -5,21 +5,17 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import textwrap
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from lib.errors import ServerStartError, WorkbookError
-from lib.items import html_table
+from lib.report import FAIL, LOOK, OK, Report, Row
 
 ROOT = Path(__file__).resolve().parents[1]
-OK, LOOK, FAIL = "ok", "look", "FAIL"  # look: every chapter runs, but something is worth knowing
 NEEDED_DISK_BYTES = 1_000_000_000
-REPORT_COLUMNS = 110  # characters of a line of the printed report
 
 _INSTALL = "In the workbook's folder, run `uv sync`, or `python -m pip install -e .`."
 _SQLITE_FEATURES = {
@@ -27,40 +23,6 @@ _SQLITE_FEATURES = {
     "JSON": "SELECT value FROM json_each('[1]') WHERE json_extract('{\"a\": 1}', '$.a') = 1",
     "FTS5": "CREATE VIRTUAL TABLE words USING fts5(word)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One thing that was looked at."""
-
-    what: str
-    found: str
-    status: str  # "ok", "look" (the chapters run all the same) or "FAIL" (a chapter can't run)
-    remedy: str = ""  # what to do about it; empty when all is well
-
-
-class Report(list[Row]):
-    """A list of rows. In a notebook it shows as a table, elsewhere as text."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every chapter can run."""
-        return all(row.status != FAIL for row in self)
-
-    def __repr__(self) -> str:
-        width = max((len(row.what) for row in self), default=0)
-        indent = " " * (width + 8)
-        lines = []
-        for row in self:
-            found = textwrap.wrap(row.found, REPORT_COLUMNS - len(indent), break_on_hyphens=False) or [""]
-            remedy = textwrap.wrap(f"Remedy: {row.remedy}", REPORT_COLUMNS - len(indent), break_on_hyphens=False)
-            lines.append(f"{row.status:<4}  {row.what:<{width}}  {found[0]}")
-            lines += [indent + line for line in found[1:] + (remedy if row.remedy else [])]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        columns = ("what", "found", "status", "remedy")
-        return html_table(columns, [(row.what, row.found, row.status, row.remedy) for row in self])
 
 
 def preflight() -> Report:
@@ -157,11 +119,10 @@ def check_sqlite() -> Row:
         sqlite3.connect("file:/workbook-preflight?vfs=memdb", uri=True).close()
     except sqlite3.Error:
         lacking.append("memdb")
-    if not lacking:
-        return Row("SQLite", f"{sqlite3.sqlite_version} with {', '.join(_SQLITE_FEATURES)}, memdb", OK)
-    found = f"{sqlite3.sqlite_version} without {', '.join(lacking)}"
-    status = LOOK if lacking == ["FTS5"] else FAIL  # the chapters so far search without FTS5
-    return Row("SQLite", found, status, "It needs SQLite 3.36 or newer with JSON; `uv run workbook` brings one.")
+    if lacking:
+        remedy = "It needs SQLite 3.36 or newer with JSON and FTS5; `uv run workbook` brings one."
+        return Row("SQLite", f"{sqlite3.sqlite_version} without {', '.join(lacking)}", FAIL, remedy)
+    return Row("SQLite", f"{sqlite3.sqlite_version} with {', '.join(_SQLITE_FEATURES)}, memdb", OK)
 
 
 def check_postgres() -> Row:
@@ -240,8 +201,15 @@ def check_chat_model() -> Row:
 
 
 def check_embedder() -> Row:
-    """Is there a model that turns texts into vectors?"""
-    return Row("embedder", "none; the chapters so far need none", OK)
+    """Which model turns texts into vectors, and does the local one work?"""
+    from lib.embeddings import LocalEmbedder, default_embedder
+
+    chosen, began = default_embedder(), time.perf_counter()
+    found = f"{chosen.name}; not tried here, because it costs money"
+    if isinstance(chosen, LocalEmbedder):
+        chosen.embed(["Hello"])
+        found = f"{chosen.name} on this computer, in {time.perf_counter() - began:.1f} s"
+    return Row("embedder", found, OK)
 
 
 def check_root_folder(root: Path = ROOT) -> Row:

@@ -1,6 +1,8 @@
 """Every exercise: the untouched stub is told "not yet", the solution passes, plausible wrong answers are refused."""
 
 import json
+import math
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,7 +82,20 @@ def drains_all(log, store, model, calls):
 INSERT = "INSERT INTO notes VALUES (:user_id, :key, :value, :now, :now)"
 VALUE = {"content": "Built a VPC, and it worked", "type": "episodic", "topics": ["labs"], "confidence": 1.0}
 
+
 # Exercise, a wrong answer that a reader might well give, and what the message must name.
+def multiplying_rank(memories):
+    return sorted(memories, key=lambda m: m["relevance"] * 0.5 ** (m["age_days"] / 30), reverse=True)
+
+
+def ungated_rank(memories):
+    return sorted(memories, key=lambda m: m["relevance"] + 0.1 * 0.5 ** (m["age_days"] / 30), reverse=True)
+
+
+def last_in_the_list(memories):
+    return {re.sub(r"_\d+$", "", key): content for key, _, content in memories}
+
+
 WRONG = [
     ("0.1", 14, "number of sessions"),
     ("0.1", sum(len(session["turns"]) for session in load_sessions()), "all three people"),
@@ -140,6 +155,15 @@ WRONG = [
         lambda log, store, model, calls: extract_pending(log, store, model, limit=calls).extracted,
         "still waiting",
     ),
+    ("5.1", lambda age, weight: age * math.log2(1 / weight), "divide by it"),
+    ("5.1", lambda age, weight: age * weight, "half-life of"),
+    ("5.2", lambda found, wanted, k: len(set(found[:k]) & set(wanted)) / k, "not by k"),
+    ("5.2", lambda found, wanted, k: len(set(found) & set(wanted)) / len(wanted), "first k"),
+    ("5.3", multiplying_rank, "multiply with age"),
+    ("5.3", lambda memories: sorted(memories, key=lambda m: m["relevance"], reverse=True), "gets a bonus"),
+    ("5.3", ungated_rank, "at least half"),
+    ("5.4", lambda memories: {key: content for key, _, content in memories}, "keys without their numbers"),
+    ("5.4", last_in_the_list, "newest day counts"),
 ]
 
 
