@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, delete, insert
 
 from lib.database import connect, create_tables
 from lib.practice import practice_engine
+from lib.store import MemoryStore
 
 __all__ = [
     "DATA",
@@ -27,6 +28,8 @@ __all__ = [
     "day",
     "expected",
     "load_memories",
+    "load_moments",
+    "load_questions",
     "load_sessions",
     "median_ms",
     "practice_engine",
@@ -35,6 +38,7 @@ __all__ = [
     "run_in_thread",
     "show",
     "sqlite_plan",
+    "store_people",
     "table_of_memories",
 ]
 
@@ -125,6 +129,28 @@ def load_memories(person: str | None = None) -> list[dict[str, Any]]:
 def load_sessions(person: str | None = None) -> list[dict[str, Any]]:
     """The conversations of data/conversations.jsonl, of one person or of all."""
     return _lines("conversations.jsonl", person)
+
+
+def load_questions(split: str | None = None) -> list[dict[str, Any]]:
+    """The questions of data/questions.jsonl: all, or those for development ("dev") or for the test ("test")."""
+    return [question for question in _lines("questions.jsonl", None) if split in (None, question["split"])]
+
+
+def load_moments(split: str | None = None) -> list[dict[str, Any]]:
+    """The moments of data/moments.jsonl, in the same way."""
+    return [moment for moment in _lines("moments.jsonl", None) if split in (None, moment["split"])]
+
+
+def store_people(engine: Engine) -> MemoryStore:
+    """A store with the memories of data/memories.jsonl, each stored when it was said; its clock stands at `TODAY`."""
+    clock = Clock()
+    store = MemoryStore(engine, now=clock)
+    for memory in load_memories():
+        clock.now = day(memory["valid_from"])
+        value = {name: memory[name] for name in ("content", "type", "topics", "confidence")}
+        store.put(memory["person"], memory["namespace"], memory["key"], value)
+    clock.now = TODAY
+    return store
 
 
 def print_turns(session: dict[str, Any], first: int, last: int) -> None:

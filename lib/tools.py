@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RECALLED = 5  # memories that recall gives back
 # What is less relevant than this has nothing to do with the query. Of the labelled questions for development in data/,
-# 71 of the 72 answers that five memories hold stay; it is no test of whether anything is known (see KNOWN_FROM).
+# 72 of the 73 answers that five memories hold stay; it is no test of whether anything is known (see KNOWN_FROM).
 RECALL_FROM = 0.15
 
 
