@@ -18,6 +18,7 @@ from lib.tools import memory_tools
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.tools import BaseTool
 
 MOST_CALLS = 8  # of the model, in one turn of an agent
 # Claims of one conversation, after which it is marked failed, so that it doesn't end one worker after another; after
@@ -91,16 +92,21 @@ def memory_agent(
     strategy: "hot path" remembers all that matters in the turn, "hybrid" only what can't wait.
     source, rules: as for `memory_tools`. recall: whether it may look things up, too.
     """
+    if strategy not in WHEN_TO_REMEMBER:
+        raise InvalidInput(f"strategy must be one of {', '.join(map(repr, WHEN_TO_REMEMBER))}, not {strategy!r}.")
+    tools = memory_tools(store, user_id, source=source, rules=rules)[: 2 if recall else 1]
+    return tool_agent(model, tools, f"{AGENT_PROMPT}\n{WHEN_TO_REMEMBER[strategy]}")
+
+
+def tool_agent(model: "BaseChatModel", tools: "Sequence[BaseTool]", prompt: str) -> Any:
+    """LangChain's `create_agent` with two guards: against endless calls, and against calls that can't be read."""
     from langchain.agents import create_agent
     from langchain.agents.middleware import ModelCallLimitMiddleware
 
-    if strategy not in WHEN_TO_REMEMBER:
-        raise InvalidInput(f"strategy must be one of {', '.join(map(repr, WHEN_TO_REMEMBER))}, not {strategy!r}.")
-    prompt = f"{AGENT_PROMPT}\n{WHEN_TO_REMEMBER[strategy]}"
-    tools = memory_tools(store, user_id, source=source, rules=rules)[: 2 if recall else 1]
     # A model that never stops calling would be asked, and paid, thousands of times: LangChain's own limit is far away.
     limit = ModelCallLimitMiddleware(run_limit=MOST_CALLS, exit_behavior="end")
-    return create_agent(model, tools=tools, system_prompt=prompt, middleware=[limit, _unreadable_calls_are_answered()])
+    guards = [limit, _unreadable_calls_are_answered()]
+    return create_agent(model, tools=list(tools), system_prompt=prompt, middleware=guards)
 
 
 def _unreadable_calls_are_answered() -> Any:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, delete, insert
 
 from lib.database import connect, create_tables
 from lib.practice import practice_engine
+from lib.store import MemoryStore
 
 __all__ = [
     "DATA",
@@ -37,6 +38,7 @@ __all__ = [
     "run_in_thread",
     "show",
     "sqlite_plan",
+    "store_people",
     "table_of_memories",
 ]
 
@@ -140,6 +142,18 @@ def load_questions(split: str | None = None) -> list[dict[str, Any]]:
 def load_moments(split: str | None = None) -> list[dict[str, Any]]:
     """The labelled turns of data/moments.jsonl; split as for `load_questions`."""
     return [moment for moment in _lines("moments.jsonl", None) if split in (None, moment["split"])]
+
+
+def store_people(engine: Engine) -> MemoryStore:
+    """A store with the memories of data/memories.jsonl, each stored when it was said; its clock stands at `TODAY`."""
+    clock = Clock()
+    store = MemoryStore(engine, now=clock)
+    for memory in load_memories():
+        clock.now = day(memory["valid_from"])
+        value = {name: memory[name] for name in ("content", "type", "topics", "confidence")}
+        store.put(memory["person"], memory["namespace"], memory["key"], value)
+    clock.now = TODAY
+    return store
 
 
 def print_turns(session: dict[str, Any], first: int, last: int) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, text
 
@@ -36,9 +36,6 @@ from lib.store import MemoryStore
 from lib.terms import STOP_WORDS, stem, times_named, words
 from lib.values import check_text
 from lib.versions import newer_versions
-
-if TYPE_CHECKING:
-    pass
 
 HALF_LIFE_HOURS = 30 * 24.0
 # Below this part of the best relevance a memory gets nothing for being new: age orders what is relevant, no more.

@@ -23,14 +23,16 @@ FLOORS = {
     "sessions": 3,
     "matrices": 4, "forgetting": 4, "upserts": 4, "preflight": 4,
     "store": 5, "candidates": 5,
-    "versions": 6, "cache": 6, "tools": 6, "context": 6, "learning": 6,
+    "versions": 6, "cache": 6, "learning": 6,
     "remembering": 7, "retrieval": 7,
-    "formation": 8, "consolidation": 8, "evaluation": 8,
-    "jobs": 9,
-    "plots": 10, "lesson": 10,
-    "formation_trial": 11, "retrieval_trial": 11,
-    "exercises": 12,  # a package, too
-    "__init__": 13, "__main__": 13,
+    "tools": 8, "context": 8, "consolidation": 8, "evaluation": 8,
+    "formation": 9,
+    "jobs": 10, "answering": 10,
+    "plots": 11, "lesson": 11, "chat_widget": 11,
+    "formation_trial": 12, "retrieval_trial": 12, "evaluation_moments": 12,
+    "context_trial": 13,
+    "exercises": 14,  # a package, too
+    "__init__": 15, "__main__": 15,
 }  # fmt: skip
 
 files = sorted(LIB.rglob("*.py"))

@@ -386,6 +386,61 @@ def test_other_questions_are_not_looked_up(question: str) -> None:
     assert calls(user(question)) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm about to sign up for a pottery course on Thursdays.",
+        "I was just going to write them yes for Friday.",
+        "A company in Lund wants me to come on the 24th.",
+        "The gateway is old. Shall I replace it this month?",
+        "Somebody of your sales proposes a call on Thursday at ten.",
+        "Can you show me how three networks hang on one gateway?",
+    ],
+)
+def test_what_somebody_announces_or_is_offered_is_looked_up(text: str) -> None:
+    assert calls(user(text), tools=[RECALL]) == [("recall", {"query": text})]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What does the F in FHIR stand for in that name?",
+        "It's raining sideways, and I've arrived with one dry shoe.",
+        "How do I get candle wax out of a linen tablecloth?",
+        "That was exactly what I was missing, have a nice evening!",
+        "Shall I?",
+        "I'll " + "go on and " * 200,
+    ],
+)
+def test_small_talk_and_general_questions_are_not_looked_up(text: str) -> None:
+    assert calls(user(text), tools=[RECALL]) == []
+
+
+def test_what_was_looked_up_for_an_announcement_is_told_if_it_fits() -> None:
+    announced = "I'm about to put the exam fee on the list for the company."
+
+    fits = after_tool(announced, MEMORIES)
+    nothing = after_tool(announced, "No memories found.")
+
+    assert fits.endswith("By the way, I remember: Her company pays the exam fee.")
+    assert "remember" not in nothing
+
+
+def test_an_announcement_is_not_looked_up_if_the_prompt_has_what_fits() -> None:
+    assert calls(system(MEMORIES), user("I'm about to put the exam fee on the company's list."), tools=[RECALL]) == []
+
+
+def test_what_the_prompt_gives_to_bring_up_is_brought_up_once() -> None:
+    prompt = system(f"You are a tutor.\n\nThis may be worth bringing up now:\n{MEMORIES}")
+
+    small_talk = said(prompt, user("Good morning!"))
+    asked = said(prompt, user("When is my exam?"))
+
+    assert "By the way, I remember: Zoë's exam is on Friday 22 May 2026." in small_talk
+    assert asked.count("22 May 2026") == 1
+    assert "By the way" not in said(system(MEMORIES), user("Good morning!"))
+
+
 def test_nothing_is_looked_up_that_the_prompt_says() -> None:
     assert said(system(MEMORIES), user("When is my exam?"), tools=TOOLS) == (
         "From what I remember: Zoë's exam is on Friday 22 May 2026."

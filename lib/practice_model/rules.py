@@ -1,11 +1,12 @@
 """The rules behind the practice model: what it answers, with tables of patterns in place of weights.
 
-What it can: call `remember` for what a user says about themself and `recall` for what they ask, answer from memories by
-shared words, fill a JSON schema, follow a few rules on the form of answers, and word an explanation by level.
+What it can: call `remember` for what a user says about themself; call `recall` for what they ask about themself, and
+where they announce, want or are offered something of their own; answer from memories by shared words; bring up what a
+prompt gives it for that; fill a JSON schema; follow a few rules on the form of answers; word an explanation by level.
 What it can't: know anything about a topic, draw conclusions, or learn. Where no rule fits, it says what it is.
 
-What it notices is in `noticing` beside this file, what it concludes from episodes in `concluding`, how it answers in
-words in `answers`, and the words that it knows are in `patterns`.
+What it notices is in `noticing` beside this file, when it looks something up unasked in `mentioning`, what it concludes
+from episodes in `concluding`, how it answers in words in `answers`, and the words that it knows are in `patterns`.
 """
 
 import json
@@ -15,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lib.practice_model.answers import (
+    Known,
     answer_in_words,
     answers,
     asked_about_self,
@@ -25,6 +27,7 @@ from lib.practice_model.answers import (
     plain_lines,
 )
 from lib.practice_model.concluding import conclusions_in, rules_in
+from lib.practice_model.mentioning import fitting, given_to_bring_up, may_be_known, reminder
 from lib.practice_model.noticing import Noticed, extract, notice
 
 __all__ = ["Noticed", "extract", "notice", "respond"]
@@ -60,10 +63,10 @@ def respond(
         return _says(order)
     if answering_tool:
         return _says(_from_tools(messages, texts, question))
-    about_self = asked_about_self(question)
-    if about_self and not answers(about_self, memories_in(texts)) and (call := _recall(question, tools)):
+    if _is_missing(question, memories_in(texts)) and (call := _recall(question, tools)):
         return _calls(messages, [call])
-    return _says(answer_in_words(texts, question))
+    said = answer_in_words(texts, question)
+    return _says(" ".join(filter(None, [said, reminder(given_to_bring_up(texts), said)])))
 
 
 def _says(content: str) -> dict[str, Any]:
@@ -126,6 +129,13 @@ def _made(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [call for call in message.get("tool_calls") or [] if isinstance(call, dict) and call.get("function")]
 
 
+def _is_missing(question: str, memories: list[Known]) -> bool:
+    """Whether something should be looked up that the prompt doesn't hold."""
+    if about_self := asked_about_self(question):
+        return not answers(about_self, memories)
+    return may_be_known(question) and not fitting(question, memories)
+
+
 def _recall(question: str, tools: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any]] | None:
     if (tool := _tool(tools, "recall")) is None:
         return None
@@ -177,7 +187,10 @@ def _from_tools(messages: list[dict[str, Any]], texts: list[tuple[str, str]], qu
         elif not name.startswith("remember"):
             sentences.append(f"The tool {name or 'called'} says: {text[:300]}")
     recalled = any(name.startswith("recall") for name, _ in results)
-    if recalled or (asked and stored):
+    if recalled and not asked and may_be_known(question):
+        said = answer_in_words(texts, question)
+        sentences += filter(None, [said, reminder(fitting(question, memories), said)])
+    elif recalled or (asked and stored):
         sentences.append(from_memories(asked or question, memories))
     return " ".join(sentences)
 
