@@ -11,6 +11,7 @@ import pytest
 from lib.exercises import CHECKS, check, verdict
 from lib.formation import extract_pending
 from lib.lesson import load_sessions
+from lib.quoting import quote_memories
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -96,6 +97,30 @@ def last_in_the_list(memories):
     return {re.sub(r"_\d+$", "", key): content for key, _, content in memories}
 
 
+def stopping_fit(memories, budget):
+    taken = []
+    for text, tokens in memories:
+        if tokens > budget:
+            break
+        taken.append(text)
+        budget -= tokens
+    return taken
+
+
+def mean_of_turns(turns):
+    precisions = [len(up & wanted) / len(up) if up else 1.0 for up, wanted in turns]
+    recalls = [len(up & wanted) / len(wanted) if wanted else 1.0 for up, wanted in turns]
+    return sum(precisions) / len(turns), sum(recalls) / len(turns)
+
+
+def first_of_equals(curve, least):
+    return max((point for point in curve if point[1] >= least), key=lambda point: point[2])[0]
+
+
+def unquoted_prompt(role, rules, memories):
+    return "\n".join([role, *rules, *(item.value["content"] for item in memories)])
+
+
 WRONG = [
     ("0.1", 14, "number of sessions"),
     ("0.1", sum(len(session["turns"]) for session in load_sessions()), "all three people"),
@@ -164,6 +189,16 @@ WRONG = [
     ("5.3", ungated_rank, "at least half"),
     ("5.4", lambda memories: {key: content for key, _, content in memories}, "keys without their numbers"),
     ("5.4", last_in_the_list, "newest day counts"),
+    ("6.1", stopping_fit, "c behind it fits"),
+    ("6.1", lambda memories, budget: [text for text, tokens in memories if tokens <= budget], "the best come first"),
+    ("6.2", mean_of_turns, "and you return"),
+    ("6.2", always((1.0, 1.0)), "and you return"),
+    ("6.3", lambda curve, least: max(curve, key=lambda point: point[2])[0], "Filter by precision first"),
+    ("6.3", lambda curve, least: max(curve, key=lambda point: point[1])[0], "the most precise"),
+    ("6.3", first_of_equals, "take the highest"),
+    ("6.4", unquoted_prompt, "quoted block"),
+    ("6.4", lambda role, rules, memories: quote_memories(memories) + role + "".join(rules), "role first"),
+    ("6.4", lambda role, rules, memories: "\n".join([role, *rules, quote_memories(memories)]), "Put RULE"),
 ]
 
 
