@@ -110,3 +110,54 @@ def test_the_data_sheet_states_the_counts():
         memories = [memory for memory in MEMORIES.values() if memory["person"] == person]
         replaced = sum(bool(memory["superseded_by"]) for memory in memories)
         assert f"| {person} | {len(sessions)} | {turns} | {len(memories)} | {replaced} |" in sheet
+
+
+KINDS = {"same_words": 33, "paraphrase": 45, "changed_fact": 42, "time": 21, "several": 18, "nothing": 42}
+
+
+def test_questions_have_the_documented_fields_kinds_and_splits():
+    questions = read("questions.jsonl")
+
+    assert Counter(question["kind"] for question in questions) == KINDS
+    assert Counter(question["split"] for question in questions) == {"dev": 105, "test": 96}
+    assert len({question["id"] for question in questions}) == len({q["question"] for q in questions}) == len(questions)
+    for question in questions:
+        assert list(question) == ["id", "person", "kind", "question", "answers", "split"]
+        assert re.fullmatch(rf"{question['person']}-q\d{{3}}", question["id"])
+
+
+def test_a_question_is_answered_by_memories_of_its_own_person():
+    for question in read("questions.jsonl"):
+        answers = question["answers"]
+        least, most = {"nothing": (0, 0), "several": (2, 4), "time": (1, 4)}.get(question["kind"], (1, 1))
+        assert least <= len(set(answers)) == len(answers) <= most, question
+        assert all(MEMORIES[answer]["person"] == question["person"] for answer in answers), question
+
+
+def test_a_changed_fact_is_answered_by_its_newest_version_and_has_older_ones():
+    replaced = {memory["superseded_by"] for memory in MEMORIES.values()}
+
+    for question in read("questions.jsonl"):
+        if question["kind"] == "changed_fact":
+            [answer] = question["answers"]
+            assert MEMORIES[answer]["superseded_by"] is None and answer in replaced, question
+
+
+def test_moments_have_the_documented_fields_and_use_memories_that_stand():
+    moments = read("moments.jsonl")
+
+    assert Counter(moment["split"] for moment in moments) == {"dev": 33, "test": 33}
+    assert sum(not moment["memories"] for moment in moments) == 30
+    assert len({moment["id"] for moment in moments}) == len({moment["turn"] for moment in moments}) == len(moments)
+    for moment in moments:
+        assert list(moment) == ["id", "person", "turn", "memories", "why", "split"]
+        for memory in moment["memories"]:
+            assert MEMORIES[memory]["person"] == moment["person"], moment
+            assert MEMORIES[memory]["superseded_by"] is None, moment
+
+
+def test_the_data_sheet_states_the_counts_of_questions_and_moments():
+    sheet = (DATA / "README.md").read_text(encoding="utf-8")
+
+    assert f"{sum(KINDS.values())} questions" in sheet and "66 turns" in sheet
+    assert all(re.search(rf"`{kind}` \({count}\b", sheet) for kind, count in KINDS.items())
