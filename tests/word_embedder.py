@@ -23,7 +23,7 @@ class WordEmbedder(CachedEmbedder):
 
     def _embed_batch(self, texts: list[str]) -> np.ndarray:
         self.batches.append(list(texts))
-        vectors = np.stack([sum(map(self._of_word, stems(text) or [text])) for text in texts])
+        vectors = np.stack([sum(map(self._of_word, stems(text[:1000]) or [text])) for text in texts])
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
     def _of_word(self, word: str) -> np.ndarray:
