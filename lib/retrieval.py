@@ -160,6 +160,8 @@ def _ready(store: MemoryStore, user_id: str, embedder: Embedder) -> Iterator[tup
             many = state.count > EXACT_UP_TO and not is_synchronized(connection, user_id, embedder, state.newest)
             if attempt != "look" or not (many or state.count < state.memories):
                 yield connection, state
+                if connection is store.engine and connection.dialect.name == "postgresql":
+                    connection.execute(text("SET LOCAL enable_seqscan = on"))  # the transaction goes on without us
                 return
         if state.count < state.memories:
             bring_up_to_date(store.engine, user_id, embedder)
