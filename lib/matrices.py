@@ -56,6 +56,9 @@ class Matrices:
             kept = self._kept.get(address)
         if kept is None or not _same(kept, state):
             kept = self._read(connection, user_id, model, state, kept)
+            if isinstance(engine, Connection):
+                # A transaction that goes on may be undone; then SQLite gives its row numbers to other memories.
+                return kept.ids, kept.vectors
             with self._lock:
                 for gone in [key for key in self._kept if key[0]() is None]:
                     del self._kept[gone]
