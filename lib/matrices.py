@@ -75,7 +75,8 @@ class Matrices:
 
         if kept is not None and len(kept.ids):
             new = _rows(connection, user_id, model, int(kept.ids[-1]))
-            if new is not None:
+            # Of another size: a model that was changed without changing its name, when all that was kept had gone.
+            if new is not None and new.vectors.shape[1] == kept.vectors.shape[1]:
                 grown = _Matrix(
                     np.concatenate([kept.ids, new.ids]),
                     np.concatenate([kept.vectors, new.vectors]),
