@@ -3,6 +3,7 @@
 Up to some ten thousand memories, comparing a question with all of them is faster, and exact: see lib.candidates.
 """
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
@@ -96,7 +97,9 @@ def _prepare(engine: Engine | Connection, dimensions: int) -> str | None:
             return None
         if not _extension_schema(connection):
             try:
-                connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+                # Not in our schema: where that is one to practise in, dropping it would take others' vectors away.
+                with connection.begin_nested() if isinstance(engine, Connection) else nullcontext():
+                    connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public"))
             except DBAPIError:  # not ours to create
                 return None
         schema = _extension_schema(connection)

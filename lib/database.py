@@ -160,8 +160,7 @@ def _sqlite_engine(url: URL, options: dict) -> Engine:
 
 def _why_unreachable(url: URL, error: Exception) -> str:
     cause = str(getattr(error, "orig", None) or error).strip()
-    if url.password:
-        cause = cause.replace(str(url.password), "***")
+    cause = cause.replace(str(url.password), "***") if url.password else cause
     if url.drivername == "sqlite":
         folder = Path(url.database).absolute().parent
         if not folder.is_dir():
@@ -246,7 +245,9 @@ def write_transaction(engine: Engine | Connection) -> Iterator[Connection]:
 
 @contextmanager
 def read_transaction(engine: Engine | Connection) -> Iterator[Connection]:
-    """One transaction for the block that only reads: on SQLite, all of it sees one state of the database."""
+    """One transaction for the block that only reads: all of it sees one state of the database."""
+    if isinstance(engine, Engine) and engine.dialect.name != "sqlite":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
     if isinstance(engine, Connection) or engine.dialect.name != "sqlite":
         with write_transaction(engine) as connection:
             yield connection
@@ -265,8 +266,7 @@ def add_user(connection: Connection, user_id: str, now: datetime) -> None:
     insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
     new_user = insert(User).values(id=user_id, created_at=now, preferences={})
     # Not DO NOTHING: that wouldn't hold a user who is there, and somebody might forget them before we end.
-    unchanged = {"created_at": User.created_at}
-    connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_=unchanged))
+    connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_={"created_at": User.created_at}))
 
 
 def hold_user(connection: Connection, user_id: str, *, to_delete: bool = False) -> bool:

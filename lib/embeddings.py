@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOCAL_MODEL = "all-MiniLM-L6-v2-int8"
 OPENAI_MODEL = "text-embedding-3-small"
 LONGEST_TOKENS = 256  # of a text; what comes after is not seen by the local model
+LONGEST_TEXT = 20_000  # characters that are taken apart to find them: of a whole book it would take seconds
 BATCH = 8  # texts at once: on a processor, larger batches only pad more
 KEPT_VECTORS = 20_000  # in memory, of the texts that were embedded last; 30 MB
 SHOW_PROGRESS_FROM = 200  # texts
@@ -60,9 +61,10 @@ class CachedEmbedder:
         """See `Embedder.embed`. Errors: InvalidInput for what isn't a text."""
         import numpy as np
 
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise InvalidInput(f"embed takes a list of texts, not {shown(texts)}.")
-        hashes = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        given, texts = texts, list(texts) if isinstance(texts, Iterable) else [None]
+        if isinstance(given, str) or not all(isinstance(text, str) for text in texts):
+            raise InvalidInput(f"embed takes a list of texts, not {shown(given)}.")
+        hashes = [_hash(text) for text in texts]
         with self._lock:
             found = {key: self._kept[key] for key in hashes if key in self._kept}
             for key in found:
@@ -120,7 +122,7 @@ class LocalEmbedder(CachedEmbedder):
         import numpy as np
 
         tokenizer, session = self._loaded()
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+        encoded = [encoding.ids for encoding in tokenizer.encode_batch([text[:LONGEST_TEXT] for text in texts])]
         ids = np.zeros((len(encoded), max(map(len, encoded))), np.int64)
         mask = np.zeros_like(ids)
         for row, tokens in enumerate(encoded):
@@ -159,10 +161,14 @@ class OpenAIEmbedder(CachedEmbedder):
         """
         super().__init__()
         from langchain_openai import OpenAIEmbeddings
+        from openai import OpenAIError
 
         self.name, self.dimensions = model, dimensions
         # Other servers don't take the token ids that the length check would send in place of the text.
-        self._client = OpenAIEmbeddings(model=model, check_embedding_ctx_length=False, **options)
+        try:
+            self._client = OpenAIEmbeddings(model=model, check_embedding_ctx_length=False, **options)
+        except OpenAIError as error:  # no key
+            raise ModelUnavailable(f"the embedding model {model} can't be asked: {error}") from error
 
     def _embed_batch(self, texts: list[str]) -> "np.ndarray":
         import numpy as np
@@ -179,6 +185,16 @@ class OpenAIEmbedder(CachedEmbedder):
             )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths == 0, 1, lengths)
+
+
+def _hash(text: str) -> bytes:
+    try:
+        return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"a text to embed holds half of a character (a lone surrogate, at position {error.start}): {shown(text)}. "
+            "It was probably cut in the middle of an emoji; cut before or after it."
+        ) from None
 
 
 def model_files() -> list[Path]:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, delete, insert, or_, select, text
@@ -15,8 +15,7 @@ from tqdm.auto import tqdm
 from lib.database import hold_user, statement, write_transaction
 from lib.errors import InvalidInput
 from lib.models import IndexedMemory, Memory, as_utc
-from lib.terms import stems
-from lib.values import fold
+from lib.terms import stems, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 SAMPLED_ONE_IN = 32  # memories: to count a term in 30,000 of them takes as long as the rest of a search
 CHUNK = 256  # memories that are embedded and written at once
 SHOW_PROGRESS_FROM = 200  # memories
+LONGEST_CONTENT = 50_000  # characters of a memory by which it is found
+MOST_TERMS = 10_000  # of a memory and its neighbours; three times as many would be too many for a tsvector
 MANY = 1000  # memories: after so many, PostgreSQL's statistics are renewed
 # A memory in a conversation is found by its neighbours' words too: a question stands before its answer.
 NEIGHBOUR_COUNTS = {0: 1.0, -1: 2 / 3, 1: 1 / 3, -2: 1 / 3}
@@ -34,7 +35,7 @@ VECTOR_TYPE = "<f2"  # float16: half the space of float32, and cosines differ by
 
 _index = IndexedMemory.__table__
 _memories = Memory.__table__
-_ROW = select(_memories.c.id, _memories.c.value, _memories.c.search_text, _memories.c.updated_at)
+_ROW = select(_memories.c.id, _memories.c.value, _memories.c.updated_at)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class _Indexable:
     """What of a memory goes into the index."""
 
     memory_id: str
-    search_text: str
+    value: dict[str, Any]
     content: str
     alone: str  # the content without the name of who said it
     subject: str | None
@@ -94,7 +95,7 @@ def place_of(value: dict[str, Any], updated_at: datetime) -> tuple[str | None, s
     """(session, subject, when it happened) as a value tells them.
 
     session: "session", or of an episode its "source". subject: "subject", or else "speaker".
-    When: "timestamp" in ISO 8601, or else `updated_at`.
+    When: "timestamp" in ISO 8601 with its zone, of the years 2 to 9998, or else `updated_at`.
     """
     session = value.get("session")
     if session is None and value.get("type") == "episodic":
@@ -102,10 +103,17 @@ def place_of(value: dict[str, Any], updated_at: datetime) -> tuple[str | None, s
     subject = value.get("subject") or value.get("speaker")
     try:
         happened_at = as_utc(datetime.fromisoformat(value["timestamp"]))
-    except (KeyError, TypeError, ValueError, InvalidInput):
+    except (KeyError, TypeError, ValueError, OverflowError, InvalidInput):
         happened_at = updated_at
-    named = fold(subject) if isinstance(subject, str) else None
+    if not 1 < happened_at.year < 9999:  # at the ends of time, another zone's clock shows a year that Python hasn't
+        happened_at = updated_at
+    named = _named(subject) if isinstance(subject, str) else None
     return str(session) if isinstance(session, str | int) else None, named or None, happened_at
+
+
+def _named(subject: str) -> str:
+    """A name by its words, as a question has it: without case, accents, apostrophes and hyphens."""
+    return " ".join(words(subject))
 
 
 def token(user_id: str, term: str) -> str:
@@ -126,7 +134,12 @@ def _missing(user_id: str, model: str) -> Any:
     """The ids of the memories that aren't indexed by this model, oldest first."""
     indexed = _memories.outerjoin(_index, _index.c.memory_id == _memories.c.id)
     missing = or_(_index.c.id.is_(None), _index.c.model != model)
-    return select(_memories.c.id).select_from(indexed).where(_memories.c.user_id == user_id, missing).order_by("id")
+    return (
+        select(_memories.c.id)
+        .select_from(indexed)
+        .where(_memories.c.user_id == user_id, missing)
+        .order_by(_memories.c.id)
+    )
 
 
 def _same_sessions(connection: Connection, user_id: str, sessions: set[str]) -> list[_Indexable]:
@@ -139,14 +152,12 @@ def _same_sessions(connection: Connection, user_id: str, sessions: set[str]) -> 
     return found
 
 
-def _indexable(
-    memory_id: str, value: dict[str, Any], search_text: str, updated_at: datetime, old_hash: str | None = None
-) -> _Indexable:
+def _indexable(memory_id: str, value: dict[str, Any], updated_at: datetime, old_hash: str | None = None) -> _Indexable:
     content = content_of(value)
     session, subject, happened_at = place_of(value, updated_at)
     speaker, colon, said = content.partition(":")
-    alone = said.strip() if colon and subject and fold(speaker) == subject and said.strip() else content
-    return _Indexable(memory_id, search_text, content, alone, subject, session, happened_at, old_hash)
+    alone = said.strip() if colon and subject and _named(speaker) == subject and said.strip() else content
+    return _Indexable(memory_id, value, content, alone, subject, session, happened_at, old_hash)
 
 
 def _entries(
@@ -161,7 +172,7 @@ def _entries(
     rows: list[tuple[_Indexable, str, dict[str, float], str]] = []
     for session, group in groupby(everything, key=lambda row: row.session):
         members = list(group)
-        counts = [Counter(stems(row.content)) for row in members]
+        counts = [Counter(stems(row.content[:LONGEST_CONTENT])) for row in members]
         for place, row in enumerate(members):
             around = {offset: place + offset for offset in NEIGHBOUR_COUNTS if session or not offset}
             around = {offset: at for offset, at in around.items() if 0 <= at < len(members)}
@@ -188,7 +199,7 @@ def _entries(
 def _entry(
     user_id: str, row: _Indexable, terms: dict[str, float], digest: str, vector: "np.ndarray", model: str
 ) -> dict[str, Any]:
-    terms = {term: round(count, 2) for term, count in terms.items()}
+    terms = {term: round(count, 2) for term, count in islice(terms.items(), MOST_TERMS)}
     tokens = sorted({token(user_id, term) for term in terms})
     if int(digest, 16) % SAMPLED_ONE_IN == 0:
         tokens += [sample_token(each) for each in tokens]
@@ -209,16 +220,16 @@ def _entry(
 
 def _write(engine: Engine | Connection, user_id: str, entries: list[tuple[_Indexable, dict]]) -> int:
     """Replace these memories' rows, in one transaction; those that have changed meanwhile are left out."""
-    texts = {row.memory_id: row.search_text for row, _ in entries}
+    values = {row.memory_id: row.value for row, _ in entries}
     with write_transaction(engine) as connection:
         if not hold_user(connection, user_id):
             return 0
         # On PostgreSQL they are held until we end, so that no update comes between this look and our rows.
         same = set()
-        for some in _some(sorted(texts)):
-            held = select(_memories.c.id, _memories.c.search_text).where(_memories.c.id.in_(some))
+        for some in _some(sorted(values)):
+            held = select(_memories.c.id, _memories.c.value).where(_memories.c.id.in_(some))
             found = connection.execute(held.with_for_update(read=True))
-            same |= {row.id for row in found if row.search_text == texts[row.id]}
+            same |= {row.id for row in found if row.value == values[row.id]}
             connection.execute(delete(_index).where(_index.c.memory_id.in_(some)))
         rows = [entry for row, entry in entries if row.memory_id in same]
         if not rows:

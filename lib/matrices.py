@@ -56,6 +56,9 @@ class Matrices:
             kept = self._kept.get(address)
         if kept is None or not _same(kept, state):
             kept = self._read(connection, user_id, model, state, kept)
+            if isinstance(engine, Connection):
+                # A transaction that goes on may be undone; then SQLite gives its row numbers to other memories.
+                return kept.ids, kept.vectors
             with self._lock:
                 for gone in [key for key in self._kept if key[0]() is None]:
                     del self._kept[gone]
@@ -72,7 +75,8 @@ class Matrices:
 
         if kept is not None and len(kept.ids):
             new = _rows(connection, user_id, model, int(kept.ids[-1]))
-            if new is not None:
+            # Of another size: a model that was changed without changing its name, when all that was kept had gone.
+            if new is not None and new.vectors.shape[1] == kept.vectors.shape[1]:
                 grown = _Matrix(
                     np.concatenate([kept.ids, new.ids]),
                     np.concatenate([kept.vectors, new.vectors]),

@@ -23,8 +23,9 @@ def recency(age_hours: float, half_life_hours: float) -> float:
     >>> recency(24, half_life_hours=24), recency(-5, half_life_hours=24)
     (0.5, 1.0)
     """
-    if not half_life_hours > 0:
-        raise InvalidInput(f"half_life_hours must be more than 0, not {shown(half_life_hours)}.")
+    a_number = isinstance(half_life_hours, int | float) and not isinstance(half_life_hours, bool)
+    if not a_number or not half_life_hours > 0:
+        raise InvalidInput(f"half_life_hours must be a number of more than 0, not {shown(half_life_hours)}.")
     return 0.5 ** (max(0.0, age_hours) / half_life_hours)
 
 

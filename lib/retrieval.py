@@ -1,7 +1,7 @@
 """Retrieval: the memories that answer a question, ranked by their words, their meaning and their age."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -24,7 +24,7 @@ from lib.candidates import (
     state_of,
     subjects_named,
 )
-from lib.conditions import Conditions, check_name
+from lib.conditions import Conditions, check_name, not_lapsed
 from lib.database import read_transaction
 from lib.embeddings import Embedder, default_embedder
 from lib.errors import InvalidInput, shown
@@ -100,7 +100,9 @@ def retrieve(
     being new. Of two memories about one thing, the newer stands first (see lib.versions); `Weights(recency=0)`
     switches both off.
     """
-    weights = weights or Weights()
+    weights = Weights() if weights is None else weights
+    if not isinstance(weights, Weights):
+        raise InvalidInput(f"weights must be a Weights, such as Weights(lexical=1), not {shown(weights)}.")
     embedder = embedder or default_embedder()
     check_name(user_id, "user_id", USER_ID_LENGTH)
     if not isinstance(query, str) or len(query) > LONGEST_QUERY:
@@ -110,6 +112,9 @@ def retrieve(
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 1000:
             raise InvalidInput(f"{name} must be a whole number from 0 to 1,000, not {shown(number)}.")
     recency(0, half_life_hours)  # says what is wrong with it
+    a_number = isinstance(min_relevance, int | float) and not isinstance(min_relevance, bool)
+    if min_relevance is not None and (not a_number or math.isnan(min_relevance)):
+        raise InvalidInput(f"min_relevance must be a number, not {shown(min_relevance)}.")
     clauses = _clauses(store, namespaces, conditions)
     if not query.strip() or not k:
         return ScoredList()
@@ -137,13 +142,12 @@ def reembed(store: MemoryStore, user_id: str, embedder: Embedder | None = None, 
 def _clauses(
     store: MemoryStore, namespaces: Sequence[str] | None, conditions: dict[str, Any]
 ) -> list[ColumnElement[bool]]:
-    try:
-        clauses = Conditions(**conditions).clauses(store.engine.dialect.name)
-    except TypeError:
-        known = ", ".join(field.name for field in fields(Conditions) if field.name not in ("namespace", "contains"))
-        raise InvalidInput(f"retrieve knows no condition {', '.join(conditions)}; it knows {known}.") from None
+    known = [field.name for field in fields(Conditions) if field.name not in ("namespace", "contains")]
+    if unknown := [name for name in conditions if name not in known]:
+        raise InvalidInput(f"retrieve knows no condition {', '.join(unknown)}; it knows {', '.join(known)}.")
+    clauses = Conditions(**conditions).clauses(store.engine.dialect.name)
     if namespaces is not None:
-        if isinstance(namespaces, str) or not namespaces:
+        if isinstance(namespaces, str) or not isinstance(namespaces, Collection) or not namespaces:
             raise InvalidInput(f"namespaces must be a list with at least one namespace, not {shown(namespaces)}.")
         clauses.append(Memory.namespace.in_([check_name(name, "namespace", NAMESPACE_LENGTH) for name in namespaces]))
     return clauses
@@ -161,6 +165,8 @@ def _ready(store: MemoryStore, user_id: str, embedder: Embedder) -> Iterator[tup
             many = state.count > EXACT_UP_TO and not is_synchronized(connection, user_id, embedder, state.newest)
             if attempt != "look" or not (many or state.count < state.memories):
                 yield connection, state
+                if connection is store.engine and connection.dialect.name == "postgresql":
+                    connection.execute(text("SET LOCAL enable_seqscan = on"))  # the transaction goes on without us
                 return
         if state.count < state.memories:
             bring_up_to_date(store.engine, user_id, embedder)
@@ -191,10 +197,20 @@ class _Question:
     def candidates(
         self, store: MemoryStore, connection: Connection, clauses: list[ColumnElement[bool]]
     ) -> list[Candidate]:
-        among = allowed(connection, self.user_id, self.model, clauses) if clauses else None
+        here = [*clauses, not_lapsed(self.now)]
+        among = allowed(connection, self.user_id, self.model, here) if clauses else None
+        found = self._found(store, connection, among)
+        loaded = load(connection, found, self.user_id, self.now)
+        if among is None and len(loaded) < len(found) and self.state.count > len(found):
+            # Some have lapsed, and may have kept others out.
+            found = self._found(store, connection, allowed(connection, self.user_id, self.model, here))
+            loaded = load(connection, found, self.user_id, self.now)
+        return loaded
+
+    def _found(self, store: MemoryStore, connection: Connection, among: list[int] | None) -> list[int]:
         found = by_words(connection, self.user_id, self.counts, self.idfs, among=among)
         found += by_vector(store.engine, connection, self.user_id, self.model, self.vector, self.state, among=among)
-        return load(connection, list(dict.fromkeys(found)), self.user_id, self.now)
+        return list(dict.fromkeys(found))
 
     def lexical(self, candidates: list[Candidate]) -> list[float]:
         """BM25 of each, from 0 to 1: the best match counts the more, the more of the question it matches."""

@@ -1,6 +1,7 @@
 """What a text says by its words: their stems, and the times that it names. Pure functions."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -17,7 +18,9 @@ _STOP = """
     whom whose why will with would yet you your yours
 """
 STOP_WORDS = frozenset(_STOP.split())
-_WORD = re.compile(r"\w+")
+# \w leaves out the marks that stand for vowels in Thai, Hindi and their like: words would fall to pieces at each.
+_MARKS = "".join(mark for code in range(0x0300, 0x1D00) if unicodedata.category(mark := chr(code)).startswith("M"))
+_WORD = re.compile(rf"[\w{_MARKS}]+")
 # Scripts that are written without spaces: their words are found by pairs of letters.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _MONTHS = (
@@ -95,7 +98,8 @@ def times_named(text: str, now: datetime) -> list[tuple[datetime, datetime]]:
     for found in _DATE.finditer(text):
         name, day = found["month"], found["day"] or found["day_after"]
         # "may" is a verb and "mar" a part of names: without a day or a year, a month needs a word before it.
-        if not (day or found["year"] or found["part"] or _BEFORE_MONTH.search(text[: found.start()])):
+        before = text[max(0, found.start() - 20) : found.start()]  # not all: that would take the text's length squared
+        if not (day or found["year"] or found["part"] or _BEFORE_MONTH.search(before)):
             continue
         month = next(number for number, full in enumerate(_MONTHS, 1) if full.startswith(name.lower()))
         year = int(found["year"]) if found["year"] else now.year - ((month, 1) > (now.month, now.day))

@@ -58,7 +58,7 @@ def _is_newer(this: tuple[Candidate, ScoredMemory], than: tuple[Candidate, Score
         return False
     if new.relevance < LEAST_RELEVANCE * old.relevance:
         return False
-    if _key_words(new.item.key) == _key_words(old.item.key):
+    if (named := _key_words(new.item.key)) and named == _key_words(old.item.key):  # a number alone names nothing
         return True
     return bool(alike >= SAME_WITH_TOPIC and _topics(new.item) & _topics(old.item))
 
