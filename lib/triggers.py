@@ -20,6 +20,10 @@ _KEEP = """
 # It is indexed anew when somebody searches next: see lib.indexing.
 _UNINDEX = "DELETE FROM memory_index WHERE memory_id = old.id;"
 
+# Of a deleted turn, the words stand in the index rows of its neighbours, too: the whole conversation is indexed anew.
+_ITS_SESSION = "SELECT session FROM memory_index WHERE memory_id = old.id"
+_OF_SESSION = "FROM memory_index WHERE user_id = old.user_id AND session = ({session})"
+
 # json() takes the spacing out, in case somebody writes JSON in another layout than the store's. It refuses what is no
 # JSON, and a value like that must be free to be mended.
 _SQLITE_CHANGED = """
@@ -35,6 +39,8 @@ TRIGGERS = {
         f"BEGIN {_KEEP} END",
         f"CREATE TRIGGER IF NOT EXISTS memory_leaves_index AFTER UPDATE OF value ON memories WHEN {_SQLITE_CHANGED} "
         f"BEGIN {_UNINDEX} END",
+        "CREATE TRIGGER IF NOT EXISTS memory_leaves_neighbours BEFORE DELETE ON memories "
+        f"BEGIN DELETE {_OF_SESSION.format(session=_ITS_SESSION)}; END",
         # The tokens of each memory, found by FTS5; detail=none: we ask which rows hold one, never where.
         "CREATE VIRTUAL TABLE IF NOT EXISTS memory_terms USING fts5(tokens, detail=none, columnsize=0, tokenize=ascii)",
         "CREATE VIRTUAL TABLE IF NOT EXISTS memory_vocabulary USING fts5vocab(memory_terms, row)",
@@ -49,6 +55,11 @@ TRIGGERS = {
         "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)",
         "CREATE OR REPLACE FUNCTION keep_memory_version() RETURNS trigger LANGUAGE plpgsql "
         f"SET search_path FROM CURRENT AS $$ BEGIN {_KEEP} {_UNINDEX} RETURN NULL; END $$",
+        # Locked in one order first: two who delete neighbouring turns would else wait for each other.
+        "CREATE OR REPLACE FUNCTION unindex_neighbours() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT "
+        f"AS $$ DECLARE its text; BEGIN its := ({_ITS_SESSION}); IF its IS NOT NULL THEN "
+        f"PERFORM id {_OF_SESSION.format(session='its')} ORDER BY id FOR UPDATE; "
+        f"DELETE {_OF_SESSION.format(session='its')}; END IF; RETURN old; END $$",
         # CREATE OR REPLACE TRIGGER would wait for all who are writing just now, each time that it is said.
         # As texts, because to JSONB 1 and 1.0 are one value, and to SQLite two.
         """
@@ -58,6 +69,12 @@ TRIGGERS = {
             ) THEN
                 CREATE TRIGGER memory_keeps_version AFTER UPDATE OF value ON memories FOR EACH ROW
                 WHEN (old.value::text <> new.value::text) EXECUTE FUNCTION keep_memory_version();
+            END IF;
+            IF NOT EXISTS (
+                SELECT FROM pg_trigger WHERE tgrelid = 'memories'::regclass AND tgname = 'memory_leaves_neighbours'
+            ) THEN
+                CREATE TRIGGER memory_leaves_neighbours BEFORE DELETE ON memories FOR EACH ROW
+                EXECUTE FUNCTION unindex_neighbours();
             END IF;
         END $$
         """,

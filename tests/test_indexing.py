@@ -248,6 +248,43 @@ def test_a_changed_turn_changes_its_neighbours(store: MemoryStore, engine: Engin
     assert by_words(store, "tea", embedder) == ["s1-0", "s1-1", "s1-2"]
 
 
+@pytest.mark.parametrize("how", ["delete", "archive", "clear"])
+def test_the_words_of_a_deleted_turn_are_gone_from_its_neighbours(
+    store: MemoryStore, engine: Engine, embedder: WordEmbedder, how: str
+) -> None:
+    put_turns(store, "Where do you live", "In Lisbon", "Nice", session="s1")
+    put_turns(store, "Hello", "Good morning", session="s2")
+    store.put("ada", "secrets", "code", {"content": "Lisbon", "session": "s3"})
+    by_words(store, "Lisbon", embedder)
+
+    if how == "clear":
+        store.clear("ada", "episodes")
+    elif how == "delete":
+        store.delete("ada", "episodes", "s1-1")
+    else:
+        store.archive("ada", [("episodes", "s1-1")])
+
+    with engine.connect() as connection:
+        known = connection.scalars(select(IndexedMemory.terms).where(IndexedMemory.session == "s1")).all()
+    assert not any("lisbon" in found for found in known)
+    assert by_words(store, "Lisbon", embedder) == ["code"]
+
+
+def test_neighbours_may_be_deleted_at_one_moment(store: MemoryStore, engine: Engine, embedder: WordEmbedder) -> None:
+    for _ in range(10):
+        put_turns(store, *(f"turn {number}" for number in range(8)))
+        by_words(store, "turn", embedder)
+        barrier = Barrier(8, timeout=20)
+
+        def delete(number: int, barrier: Barrier = barrier) -> bool:
+            barrier.wait()
+            return store.delete("ada", "episodes", f"s1-{number}")
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(delete, range(8)))
+        assert left_over(engine) == (0, 0)
+
+
 def test_turns_put_one_by_one_are_indexed_as_if_put_at_once(
     store: MemoryStore, engine: Engine, embedder: WordEmbedder
 ) -> None:
