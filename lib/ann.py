@@ -3,6 +3,7 @@
 Up to some ten thousand memories, comparing a question with all of them is faster, and exact: see lib.candidates.
 """
 
+import warnings
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,13 @@ def table_of(dimensions: int) -> str:
 
 def is_synchronized(connection: Connection, user_id: str, embedder: "Embedder", newest: int) -> bool:
     """Whether there is nothing to do for `synchronize`; also where there is no pgvector."""
-    if connection.dialect.name != "postgresql" or not _exists(connection, embedder.dimensions):
-        return not _available(connection)
+    if connection.dialect.name != "postgresql":
+        return True
+    if not _available(connection):
+        _note_exact_search()
+        return True
+    if not _exists(connection, embedder.dimensions):
+        return False
     return _newest(connection, user_id, embedder.name, embedder.dimensions) == newest
 
 
@@ -56,6 +62,8 @@ def synchronize(engine: Engine | Connection, user_id: str, embedder: "Embedder")
     import numpy as np
 
     if not (schema := _prepare(engine, embedder.dimensions)):
+        if engine.dialect.name == "postgresql":
+            _note_exact_search()
         return False
     table = table_of(embedder.dimensions)
     missing = text(
@@ -145,6 +153,15 @@ def _exists(connection: Connection, dimensions: int) -> bool:
     if connection.dialect.name != "postgresql":
         return False
     return connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table_of(dimensions)})
+
+
+def _note_exact_search() -> None:
+    """Said once in a process, by the rules of Python's warnings."""
+    warnings.warn(
+        "this PostgreSQL has no pgvector that we may use, so a search compares the question with all memories of the "
+        "user. Have an administrator run CREATE EXTENSION vector in this database.",
+        stacklevel=2,
+    )
 
 
 def _available(connection: Connection) -> bool:
