@@ -255,7 +255,7 @@ def _rank(
         relevance = contributions["lexical"] + contributions["semantic"]
         score = sum(contributions.values())
         ranked.append((candidate, ScoredMemory(candidate.item, score, relevance, parts, contributions)))
-    if weights.recency and not question.spans:  # a question about March wants what was right in March
+    if weights.recency:
         ranked = newer_versions(ranked)
     ranked.sort(key=lambda pair: (-pair[1].score, -pair[1].item.updated_at.timestamp(), -pair[0].index_id))
     return [memory for _, memory in ranked]

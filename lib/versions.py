@@ -58,6 +58,8 @@ def _is_newer(this: tuple[Candidate, ScoredMemory], than: tuple[Candidate, Score
         return False
     if new.relevance < LEAST_RELEVANCE * old.relevance:
         return False
+    if old.parts.get("time", 0.0) > new.parts.get("time", 0.0):  # asked about March: what was right in March
+        return False
     if (named := _key_words(new.item.key)) and named == _key_words(old.item.key):  # a number alone names nothing
         return True
     return bool(alike >= SAME_WITH_TOPIC and _topics(new.item) & _topics(old.item))
