@@ -66,13 +66,13 @@ def build_system_prompt(
     budget_tokens: for the whole prompt; None sets no bound. Rules always go in; then whatever still fits, the best
         first, or without a query the newest.
     limit: newest memories of each namespace, and of episodes a third of it, as only the last few are of use. With a
-        query: of all namespaces together. At most so many rules, too.
+        query: of all namespaces together. All rules go in, whatever it says.
     min_relevance: with a query, the least; as for `retrieve`.
     Errors: InvalidInput, also for a budget that the role and the rules alone exceed.
     """
     if isinstance(namespaces, str):
         raise InvalidInput(f"namespaces must be a list such as [{namespaces!r}], not a text.")
-    rules = _rules(store, user_id, limit) if PROCEDURES in namespaces else ScoredList()
+    rules = _rules(store, user_id) if PROCEDURES in namespaces else ScoredList()
     quoted = [namespace for namespace in dict.fromkeys(namespaces) if namespace != PROCEDURES]
     head = "\n\n".join([role, f"{RULES}\n{_listed(rules)}"] if rules else [role])
     if query is None or not quoted:
@@ -88,15 +88,13 @@ def build_system_prompt(
     return Prompt(_with_memories(head, used), [*rules, *used], left_out)
 
 
-def adapt(store: MemoryStore, user_id: str, *, limit: int = PER_NAMESPACE) -> list[str]:
+def adapt(store: MemoryStore, user_id: str) -> list[str]:
     """The rules that an assistant follows for this user, newest first, one line each: what a prompt is given of them.
 
     They are the user's procedural memories, set by them (`memory_tools(…, rules=True)`) or learned from episodes
     (`learn_procedures`): store one, and the next prompt has it.
-
-    limit: at most so many.
     """
-    return [_rule_of(scored.item) for scored in _rules(store, user_id, limit)]
+    return [_rule_of(scored.item) for scored in _rules(store, user_id)]
 
 
 def proactive_memories(
@@ -113,6 +111,7 @@ def proactive_memories(
     if not namespaces:
         return ScoredList()
     options: dict[str, Any] = {"weights": _RELEVANT, "namespaces": namespaces, "min_relevance": threshold}
+    options["newest_versions"] = False
     return retrieve(store, user_id, _beginning(turn), k=k, **options)
 
 
@@ -132,8 +131,8 @@ def approximate_tokens(text: str, role: str = "system") -> int:
     return math.ceil((len(text) + len(role)) / CHARACTERS_PER_TOKEN) + TOKENS_PER_MESSAGE
 
 
-def _rules(store: MemoryStore, user_id: str, limit: int) -> ScoredList:
-    items = [item for item in store.search(user_id, PROCEDURES, limit=limit) if _rule_of(item)]
+def _rules(store: MemoryStore, user_id: str) -> ScoredList:
+    items = [item for item in store.search(user_id, PROCEDURES, limit=None) if _rule_of(item)]
     return ScoredList(ScoredMemory(item, 0.0, 0.0, note="a rule: always in the prompt") for item in items)
 
 

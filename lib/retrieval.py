@@ -81,6 +81,7 @@ def retrieve(
     half_life_hours: float = HALF_LIFE_HOURS,
     namespaces: Sequence[str] | None = None,
     min_relevance: float | None = None,
+    newest_versions: bool = True,
     expand_neighbours: int = 0,
     embedder: Embedder | None = None,
     **conditions: Any,
@@ -92,13 +93,13 @@ def retrieve(
     namespaces: only these. conditions: filter, topics, key_prefix, since, until, min_confidence, as for `store.search`.
     min_relevance: leave out what is less relevant than this, so that nothing comes back where nothing is known;
         `KNOWN_FROM` was chosen for that on labelled questions. None: the k best, however good.
+    newest_versions: of memories about one thing, the newest takes the best place of all of them: see lib.versions.
     expand_neighbours: bring so many memories before and after each episode of a conversation; they stand behind it.
     embedder: None takes the local one. Memories that it hasn't seen are embedded first (see `reembed`).
     Errors: InvalidInput.
 
     Age can only reorder what is relevant: a memory with less than half of the best one's relevance gets nothing for
-    being new. Of two memories about one thing, the newer stands first (see lib.versions); `Weights(recency=0)`
-    switches both off.
+    being new.
     """
     weights = Weights() if weights is None else weights
     if not isinstance(weights, Weights):
@@ -122,7 +123,7 @@ def retrieve(
     with _ready(store, user_id, embedder) as (connection, state):
         question = _Question(connection, user_id, query, embedder, state, now)
         candidates = question.candidates(store, connection, clauses)
-        ranked = _rank(question, candidates, weights, half_life_hours, now)
+        ranked = _rank(question, candidates, weights, half_life_hours, newest_versions)
         best = [scored for scored in ranked if min_relevance is None or scored.relevance >= min_relevance][:k]
         if expand_neighbours:
             best = _with_neighbours(connection, best, candidates, expand_neighbours, now)
@@ -230,13 +231,13 @@ class _Question:
 
 
 def _rank(
-    question: _Question, candidates: list[Candidate], weights: Weights, half_life_hours: float, now: datetime
+    question: _Question, candidates: list[Candidate], weights: Weights, half_life_hours: float, newest_versions: bool
 ) -> list[ScoredMemory]:
     """All candidates, best first; of equals, the newest."""
     scored = []
     lexical, semantic = question.lexical(candidates), question.semantic(candidates)
     for candidate, words_, meaning in zip(candidates, lexical, semantic, strict=True):
-        age_hours = (now - candidate.item.updated_at).total_seconds() / 3600
+        age_hours = (question.now - candidate.item.updated_at).total_seconds() / 3600
         parts = {
             "lexical": words_,
             "semantic": meaning,
@@ -255,7 +256,7 @@ def _rank(
         relevance = contributions["lexical"] + contributions["semantic"]
         score = sum(contributions.values())
         ranked.append((candidate, ScoredMemory(candidate.item, score, relevance, parts, contributions)))
-    if weights.recency:
+    if newest_versions:
         ranked = newer_versions(ranked)
     ranked.sort(key=lambda pair: (-pair[1].score, -pair[1].item.updated_at.timestamp(), -pair[0].index_id))
     return [memory for _, memory in ranked]

@@ -13,33 +13,38 @@ from lib.terms import STOP_WORDS, words
 Ids = Mapping[tuple[str, str, str], str]  # (user_id, namespace, key) -> id, as from store_all_versions
 
 ASKED_FOR = 20  # memories that each way may bring
-PLAIN = Weights(subject=0, time=0, recency=0)
-# What each way counts, from nothing but words to everything that `retrieve` ships with.
-WEIGHTS = {
-    "BM25": replace(PLAIN, lexical=1, semantic=0),
-    "embeddings": replace(PLAIN, lexical=0, semantic=1),
-    "hybrid": PLAIN,
-    "hybrid, time named": replace(PLAIN, time=Weights.time, subject=Weights.subject),
-    "+ recency (shipped)": Weights(),
-}
-# The shipped weights without one part each.
-WITHOUT = {
-    "without words": replace(Weights(), lexical=0, semantic=1),
-    "without meaning": replace(Weights(), lexical=1, semantic=0),
-    "without the time named": replace(Weights(), time=0),
-    "without recency": replace(Weights(), recency=0),
-}
+# What each way counts, from one part alone to everything that `retrieve` ships with.
+_PLAIN = {"subject": 0.0, "time": 0.0, "recency": 0.0}
+WORDS, MEANING = Weights(lexical=1, semantic=0, **_PLAIN), Weights(lexical=0, semantic=1, **_PLAIN)
+BOTH, NO_BONUS = Weights(**_PLAIN), Weights(recency=0)
 
 
 def ways(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
     """Name -> a way of retrieving, the simplest first."""
-    found: dict[str, Retriever] = {
+    off = {"newest_versions": False}
+    return {
         "substring": by_substring(store, ids),
         "keywords": by_keywords(store, ids),
-        "BM25 × printed recency": by_printed_recency(store, ids),
+        "BM25": by_weights(store, ids, WORDS, **off),
+        "embeddings": by_weights(store, ids, MEANING, **off),
+        "hybrid": by_weights(store, ids, BOTH, **off),
+        "hybrid × printed recency": by_multiplied(store, ids, hyperbolic_recency),
+        "hybrid, time named": by_weights(store, ids, NO_BONUS, **off),
+        "+ bonus for the new": by_weights(store, ids, Weights(), **off),
+        "+ newest version (shipped)": by_weights(store, ids, Weights()),
     }
-    found |= {name: by_weights(store, ids, weights) for name, weights in WEIGHTS.items()}
-    return found
+
+
+def without(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
+    """The shipped way without one of its parts each."""
+    return {
+        "shipped": by_weights(store, ids, Weights()),
+        "without words": by_weights(store, ids, replace(Weights(), lexical=0, semantic=1)),
+        "without meaning": by_weights(store, ids, replace(Weights(), lexical=1, semantic=0)),
+        "without the time named": by_weights(store, ids, replace(Weights(), time=0)),
+        "without a bonus for the new": by_weights(store, ids, NO_BONUS),
+        "without newest versions": by_weights(store, ids, Weights(), newest_versions=False),
+    }
 
 
 def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -> Retriever:
@@ -76,17 +81,15 @@ def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
     return retriever
 
 
-def by_printed_recency(store: MemoryStore, ids: Ids) -> Retriever:
-    """BM25 multiplied by 1 / (1 + age in days)."""
+def by_multiplied(store: MemoryStore, ids: Ids, recency: Callable[[float], float]) -> Retriever:
+    """Words and meaning, multiplied by a weight of the age in hours."""
 
     def retriever(user_id: str, question: str) -> list[str]:
         now = store.now()
-        found = retrieve(store, user_id, question, k=1000, weights=WEIGHTS["BM25"])
         scores = {}
-        for scored in found:
+        for scored in retrieve(store, user_id, question, k=1000, weights=BOTH, newest_versions=False):
             age_hours = (now - scored.item.updated_at).total_seconds() / 3600
-            key = ids[user_id, scored.item.namespace, scored.item.key]
-            scores[key] = scored.relevance * hyperbolic_recency(age_hours)
+            scores[ids[user_id, scored.item.namespace, scored.item.key]] = scored.relevance * recency(age_hours)
         return sorted(scores, key=lambda key: -scores[key])[:ASKED_FOR]
 
     return retriever

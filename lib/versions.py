@@ -33,21 +33,26 @@ def newer_versions(ranked: Ranked) -> Ranked:
         return ranked
     vectors = np.stack([candidate.vector for candidate, _ in ranked])
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    result, done = list(ranked), set()
+    groups: dict[int, set[int]] = {}  # each memory that has versions -> all of them, itself too
     for older in order:
-        if older in done or _episodic(ranked[older][1].item):
+        if _episodic(ranked[older][1].item):
             continue
         alike = vectors @ vectors[older]
-        newer = [i for i in np.flatnonzero(alike >= SAME_WITH_KEY).tolist() if i not in done]
-        newer = [i for i in newer if _is_newer(ranked[i], ranked[older], alike[i])]
-        versions = sorted([older, *newer], key=lambda i: ranked[i][1].item.updated_at, reverse=True)
+        newer = [
+            i for i in np.flatnonzero(alike >= SAME_WITH_KEY).tolist() if _is_newer(ranked[i], ranked[older], alike[i])
+        ]
+        if newer:
+            together = set().union(*(groups.get(i, {i}) for i in (older, *newer)))
+            groups |= dict.fromkeys(together, together)
+    result = list(ranked)
+    for versions in {id(group): group for group in groups.values()}.values():
+        newest_first = sorted(versions, key=lambda i: (ranked[i][1].item.updated_at, i), reverse=True)
         scores = sorted((ranked[i][1].score for i in versions), reverse=True)
-        done.update(versions if newer else ())
-        for i, score in zip(versions, scores, strict=True):
+        for i, score in zip(newest_first, scores, strict=True):
             candidate, scored = ranked[i]
             if score != scored.score:
-                older_key, newest_key = ranked[versions[-1]][1].item.key, ranked[versions[0]][1].item.key
-                note = f"newer than {older_key}" if score > scored.score else f"older than {newest_key}"
+                oldest_key, newest_key = (ranked[newest_first[at]][1].item.key for at in (-1, 0))
+                note = f"newer than {oldest_key}" if score > scored.score else f"older than {newest_key}"
                 result[i] = candidate, replace(scored, score=score, note=note)
     return result
 

@@ -190,14 +190,18 @@ WRONG = [
     ("5.4", lambda memories: {key: content for key, _, content in memories}, "keys without their numbers"),
     ("5.4", last_in_the_list, "newest day counts"),
     ("6.1", stopping_fit, "c behind it fits"),
-    ("6.1", lambda memories, budget: [text for text, tokens in memories if tokens <= budget], "the best come first"),
+    (
+        "6.1",
+        lambda memories, budget: [text for text, tokens in memories if tokens <= budget],
+        "counts against the budget",
+    ),
     ("6.2", mean_of_turns, "and you return"),
     ("6.2", always((1.0, 1.0)), "and you return"),
     ("6.3", lambda curve, least: max(curve, key=lambda point: point[2])[0], "Filter by precision first"),
     ("6.3", lambda curve, least: max(curve, key=lambda point: point[1])[0], "the most precise"),
     ("6.3", first_of_equals, "take the highest"),
     ("6.4", unquoted_prompt, "quoted block"),
-    ("6.4", lambda role, rules, memories: quote_memories(memories) + role + "".join(rules), "role first"),
+    ("6.4", lambda role, rules, memories: quote_memories(memories) + "\n".join([role, *rules]), "role first"),
     ("6.4", lambda role, rules, memories: "\n".join([role, *rules, quote_memories(memories)]), "Put RULE"),
 ]
 

@@ -290,7 +290,7 @@ def test_a_newer_version_stands_above_the_older_one_that_sounds_more_like_the_qu
 
     assert keys(found) == ["exam_date_2", "exam_date"]
     assert found[0].note == "newer than exam_date"
-    assert keys(ask("Is the exam on Friday 22 May?", weights=Weights(recency=0))) == ["exam_date", "exam_date_2"]
+    assert keys(ask("Is the exam on Friday 22 May?", newest_versions=False)) == ["exam_date", "exam_date_2"]
 
 
 def test_equals_come_in_one_order_however_often_asked(store: MemoryStore, ask: Any) -> None:

@@ -8,6 +8,8 @@ from lib.exercises import exercise, wrong
 
 @exercise("5.1")
 def half_life_hours(answer):
+    if isinstance(answer, int | float):
+        wrong("that is a number. Pass the function itself: it is tried with other ages, too.")
     cases = {(24, 0.5): 24, (48, 0.25): 24, (72, 0.2): 31.01, (10, 0.9): 65.79}
     for (age, weight), right in cases.items():
         found = answer(age, weight)
@@ -45,8 +47,8 @@ def rank(answer):
     new_wrong = {"name": "new and irrelevant", "relevance": 0.3, "age_days": 0}
     new_version = {"name": "new version", "relevance": 0.75, "age_days": 1}
     found = answer([new_wrong, old_right])
-    if not isinstance(found, list):
-        wrong(f"return the memories as a list, not {found!r}.")
+    if not isinstance(found, list) or not all(isinstance(memory, dict) for memory in found):
+        wrong(f"return the memories themselves, as a list of dicts, not {found!r}.")
     if named(found) != ["old and right", "new and irrelevant"]:
         wrong("half a year old and relevant belongs above new and irrelevant. Do you multiply with age?")
     if named(answer([old_right, new_version])) != ["new version", "old and right"]:
