@@ -39,7 +39,9 @@ def newer_versions(ranked: Ranked) -> Ranked:
             continue
         alike = vectors @ vectors[older]
         newer = [
-            i for i in np.flatnonzero(alike >= SAME_WITH_KEY).tolist() if _is_newer(ranked[i], ranked[older], alike[i])
+            i
+            for i in np.flatnonzero(alike >= SAME_WITH_KEY).tolist()
+            if is_newer_version(ranked[i], ranked[older], alike[i])
         ]
         if newer:
             together = set().union(*(groups.get(i, {i}) for i in (older, *newer)))
@@ -57,7 +59,8 @@ def newer_versions(ranked: Ranked) -> Ranked:
     return result
 
 
-def _is_newer(this: tuple[Candidate, ScoredMemory], than: tuple[Candidate, ScoredMemory], alike: float) -> bool:
+def is_newer_version(this: tuple[Candidate, ScoredMemory], than: tuple[Candidate, ScoredMemory], alike: float) -> bool:
+    """Whether one memory is a newer version of the other. alike: the cosine of their vectors."""
     new, old = this[1], than[1]
     if new.item.namespace != old.item.namespace or new.item.updated_at <= old.item.updated_at or _episodic(new.item):
         return False
