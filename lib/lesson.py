@@ -90,14 +90,15 @@ def show(thing: Any) -> Source:
 def answer(value: Any) -> None:
     """Show a value that the reader was asked to guess, in a cell tagged `predict`, whose output is folded away.
 
-    JupyterLab shows the first line of a folded output, and would tell the answer; so the first line is empty.
+    JupyterLab shows the first line of a folded output that isn't empty, and would tell the answer; so nothing but a
+    tag stands in it.
     """
     from IPython.display import display
 
     text = value if isinstance(value, str) else pformat(value)
     style = "margin:0;white-space:pre-wrap"
     as_html = value._repr_html_() if hasattr(value, "_repr_html_") else f'<pre style="{style}">{escape(text)}</pre>'
-    display({"text/html": f"\n{as_html}", "text/plain": f"\n{value!r}"}, raw=True)
+    display({"text/html": f"<div>\n{as_html}</div>", "text/plain": f"\n{value!r}"}, raw=True)
 
 
 @contextmanager
