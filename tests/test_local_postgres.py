@@ -21,7 +21,7 @@ from conftest import ROOT
 from sqlalchemy import Engine, inspect, text
 
 from lib.database import connect, create_tables
-from lib.errors import ServerStartError
+from lib.errors import DatabaseUnavailable, InvalidInput, ServerStartError
 from lib.local_postgres import LocalPostgres, find_binaries, start_postgres
 from lib.store import MemoryStore
 
@@ -100,6 +100,106 @@ def test_variables_meant_for_another_server_are_not_followed(monkeypatch: pytest
 
     with start_postgres() as server:
         assert answers(server.url)
+
+
+# --- restarting, crashing, settings ---------------------------------------------------------------
+
+
+def test_a_restart_ends_connections_in_good_order_and_keeps_address_and_data() -> None:
+    with start_postgres() as server:
+        engine = connect(server.url)
+        create_tables(engine)
+        MemoryStore(engine).put("ada", "facts", "k", {"a": 1})
+        url, before = server.url, server_process(server.data_folder)
+
+        server.restart()
+
+        assert server.url == url and "running" in repr(server)
+        assert gone(before)
+        assert MemoryStore(engine).get("ada", "facts", "k") == {"a": 1}
+        assert "database system was shut down" in (server.data_folder.parent / "server.log").read_text()
+        engine.dispose()
+
+
+def test_a_crash_kills_every_process_and_a_restart_recovers_what_a_durable_server_acknowledged() -> None:
+    with start_postgres(durable=True) as server:
+        engine = connect(server.url)
+        create_tables(engine)
+        process = server_process(server.data_folder)
+        family = [process, *process.children(recursive=True)]
+        store = MemoryStore(engine)
+        for number in range(200):
+            store.put("ada", "facts", f"key-{number}", {"number": number})
+
+        server.crash()
+
+        assert len(family) > 3 and all(map(gone, family))
+        assert "crashed" in repr(server)
+        with pytest.raises(DatabaseUnavailable, match="call again"):
+            store.get("ada", "facts", "key-1")
+        server.crash()  # a second time does nothing
+        server.restart()
+        assert store.list_namespaces("ada") == {"facts": 200}
+        assert "not properly shut down" in (server.data_folder.parent / "server.log").read_text()
+        engine.dispose()
+
+
+def test_a_temporary_server_flushes_only_if_it_is_to_be_durable() -> None:
+    names = ("fsync", "synchronous_commit", "full_page_writes")
+    found = []
+
+    for durable in (False, True):
+        with start_postgres(durable=durable) as server:
+            engine = connect(server.url)
+            found.append([shown(engine, name) for name in names])
+            engine.dispose()
+
+    assert found == [["off"] * 3, ["on"] * 3]
+
+
+def test_settings_hold_from_the_start_and_after_a_restart() -> None:
+    settings = {"work_mem": "7MB", "shared_preload_libraries": "pg_stat_statements", "workbook.note": "it's a\\b\nc"}
+
+    with start_postgres(settings=settings) as server:
+        server.restart()
+        engine = connect(server.url)
+        found = {name: shown(engine, name) for name in settings}
+        engine.dispose()
+
+    assert found == settings
+
+
+@pytest.mark.parametrize(
+    "settings", [{"port": "1"}, {"work mem": "1"}, {"work_mem": 1}, {"a": "b\x00"}, ["work_mem"], {"Port": "1"}]
+)
+def test_settings_that_cannot_be_are_refused_before_anything_starts(settings: Any) -> None:
+    with pytest.raises(InvalidInput):
+        start_postgres(settings=settings)
+
+
+def test_a_setting_that_the_server_does_not_know_is_shown_by_its_log() -> None:
+    with pytest.raises(ServerStartError, match='unrecognized configuration parameter "memory"'):
+        start_postgres(settings={"memory": "64MB"})
+
+
+def test_a_stopped_server_is_neither_restarted_nor_crashed() -> None:
+    server = start_postgres()
+    server.stop()
+
+    for call in (server.restart, server.crash):
+        with pytest.raises(ServerStartError, match="stopped for good"):
+            call()
+
+
+def test_a_server_stops_without_delay_after_a_crash_and_leaves_no_files() -> None:
+    server = start_postgres()
+    server.crash()
+
+    began = time.monotonic()
+    server.stop()
+
+    assert time.monotonic() - began < SECONDS_TO_END / 2
+    assert not server.data_folder.parent.exists()
 
 
 # --- data that is kept ----------------------------------------------------------------------------
@@ -221,6 +321,11 @@ def test_programs_that_cannot_run_here_are_reported_with_what_they_said(
     assert list(temporary.iterdir()) == []
 
 
+def test_a_folder_without_the_programs_is_refused_by_name(open_folder: Path) -> None:
+    with pytest.raises(ServerStartError, match=r"no pg_ctl and no initdb and no postgres in .*Name the bin folder"):
+        start_postgres(binaries=open_folder)
+
+
 # --- the end of the owner -------------------------------------------------------------------------
 
 OWNER = """
@@ -249,6 +354,20 @@ engine = connect(server.url)
 with engine.connect() as connection:
     print(connection.exec_driver_sql("SELECT 'still there'").scalar(), flush=True)
 engine.dispose()
+"""
+
+
+RESTARTS_IT = """
+server.restart()
+server.crash()
+server.restart()
+print((server.data_folder / "postmaster.pid").read_text().splitlines()[0], flush=True)
+time.sleep(60)
+"""
+CRASHES_IT = """
+server.crash()
+print("crashed", flush=True)
+time.sleep(60)
 """
 
 
@@ -298,6 +417,26 @@ def test_a_server_is_gone_after_its_owner_failed(start_owner: Callable) -> None:
     owner.communicate(timeout=20)
 
     wait_until(lambda: not psutil.pid_exists(server["pid"]))
+    wait_until(lambda: not Path(server["folder"]).exists())
+
+
+def test_a_restarted_server_is_gone_soon_after_its_owner_was_killed(start_owner: Callable) -> None:
+    owner, server = start_owner(RESTARTS_IT)
+    process = psutil.Process(int(owner.stdout.readline()))
+    assert process.pid != server["pid"] and not gone(process)
+
+    owner.kill()
+
+    wait_until(lambda: gone(process))
+    wait_until(lambda: not Path(server["folder"]).exists())
+
+
+def test_a_crashed_server_leaves_no_files_after_its_owner_was_killed(start_owner: Callable) -> None:
+    owner, server = start_owner(CRASHES_IT)
+    assert owner.stdout.readline() == "crashed\n"
+
+    owner.kill()
+
     wait_until(lambda: not Path(server["folder"]).exists())
 
 
