@@ -75,6 +75,28 @@ def exclusive_as_of(store, user_id, namespace, key, moment):
     return None
 
 
+def pool_in_fractions(max_connections, reserved, machines, processes):
+    each = (max_connections - reserved) / (machines * processes)
+    return each / 3, each * 2 / 3
+
+
+def pool_without_an_error(max_connections, reserved, machines, processes):
+    each = (max_connections - reserved) // (machines * processes)
+    return -(-each // 3), each - -(-each // 3)
+
+
+def remind_marking_first(job_id, user_id, text, send, done):
+    if job_id not in done:
+        done.add(job_id)
+        send(user_id, text)
+
+
+def remind_by_text(job_id, user_id, text, send, done):
+    if text not in done:
+        send(user_id, text)
+        done.add(text)
+
+
 def drains_all(log, store, model, calls):
     extract_pending(log, store, model)
     return log.counts()["pending"]
@@ -203,14 +225,36 @@ WRONG = [
     ("6.4", unquoted_prompt, "quoted block"),
     ("6.4", lambda role, rules, memories: quote_memories(memories) + "\n".join([role, *rules]), "role first"),
     ("6.4", lambda role, rules, memories: "\n".join([role, *rules, quote_memories(memories)]), "Put RULE"),
+    ("7.1", lambda url: url.replace("postgres://", "postgresql+psycopg://", 1), "should become"),
+    ("7.1", lambda url: url.replace("postgres", "postgresql+psycopg", 1), "old scheme is still there"),
+    (
+        "7.1",
+        lambda url: url.replace("postgres://", "postgresql+psycopg://").replace("postgresql://", "x"),
+        "should become",
+    ),
+    ("7.2", lambda limit, reserved, machines, processes: (5, 10), "are free"),
+    ("7.2", pool_in_fractions, "whole numbers"),
+    ("7.2", pool_without_an_error, "raise a ValueError"),
+    ("7.3", always("CREATE INDEX i ON sessions (user_id, state)"), "still sorted"),
+    ("7.3", always("CREATE INDEX i ON sessions (ended_at)"), "doesn't use it|doesn't lead to"),
+    ("7.3", always("CREATE INDEX i ON sessions (user_id, ended_at DESC)"), "throws away"),
+    ("7.3", always("CREATE INDEX i ON session (user_id)"), "the database refuses it"),
+    ("7.4", lambda job_id, user_id, text, send, done: send(user_id, text), "got 3 mails"),
+    ("7.4", remind_marking_first, "a job that failed is tried again"),
+    ("7.4", remind_by_text, "tell them apart by the job's id"),
+    ("7.5", lambda user_id, shards: hash(user_id) % shards, "another one in each process"),
+    ("7.5", lambda user_id, shards: ord(user_id[0]) % shards, "spread them evenly"),
+    ("7.5", lambda user_id, shards: user_id, "return a whole number"),
 ]
 
 
 def stubs_and_solutions():
+    stubs: dict[str, list] = {}
     for path in sorted((NOTEBOOKS / "solutions").glob("*.ipynb")):
         chapter = json.loads((NOTEBOOKS / path.name).read_text(encoding="utf-8"))
-        stubs = [cell for cell in chapter["cells"] if "exercise" in cell["metadata"].get("tags", [])]
-        yield path.stem[:2], stubs
+        found = [cell for cell in chapter["cells"] if "exercise" in cell["metadata"].get("tags", [])]
+        stubs[path.stem[:2]] = stubs.get(path.stem[:2], []) + found  # 07 goes on in 07b
+    return stubs.items()
 
 
 def test_every_check_has_at_least_two_wrong_answers_and_a_stub():
