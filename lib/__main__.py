@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     refresh.set_defaults(run=lambda options: refresh_notebooks([Path(name) for name in options.notebooks]))
 
     on_postgres = commands.add_parser("on-postgres", help="run a command with POSTGRES_URL set to a new local server")
+    on_postgres.add_argument(
+        "--binaries",
+        metavar="FOLDER",
+        help="the bin folder of another server, such as /usr/lib/postgresql/15/bin; default: the one that came along",
+    )
     on_postgres.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     on_postgres.set_defaults(run=_on_postgres)
 
@@ -205,7 +210,7 @@ def _on_postgres(options: argparse.Namespace) -> int:
     if program is None:
         print(f"workbook: there is no command {command[0]!r}", file=sys.stderr)
         return 127
-    with start_postgres() as server:
+    with start_postgres(binaries=options.binaries) as server:
         environment = {**os.environ, "PATH": path, "POSTGRES_URL": server.url}
         running = subprocess.Popen([program, *command[1:]], env=environment)
         # Ctrl-C reaches the command as well, which may want to tidy up: wait for it, with the server running.

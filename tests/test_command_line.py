@@ -20,6 +20,7 @@ import pytest
 from lib import connect, preflight, reset
 from lib.__main__ import main
 from lib.errors import DatabaseUnavailable, ServerStartError, WorkbookError
+from lib.local_postgres import find_binaries, start_postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60  # longest wait for another process
@@ -466,8 +467,32 @@ def test_on_postgres_gives_a_command_a_server_and_returns_its_code(monkeypatch, 
         connect(url)
 
 
+def test_on_postgres_takes_the_programs_of_another_server(monkeypatch, capfd):
+    monkeypatch.delenv("POSTGRES_URL", raising=False)
+    given = str(find_binaries())
+
+    def remember(**options):
+        started.append(options)
+        return start_postgres(**options)
+
+    started = []
+    monkeypatch.setattr("lib.local_postgres.start_postgres", remember)
+
+    code = main(["on-postgres", "--binaries", given, "python", "-c", "print('--binaries ran')", "--binaries", "x"])
+
+    assert (code, started) == (0, [{"binaries": given}])
+    assert "--binaries ran" in capfd.readouterr().out
+
+
+def test_on_postgres_refuses_a_folder_without_a_server(tmp_path, capsys):
+    code = main(["on-postgres", "--binaries", str(tmp_path), "python", "--version"])
+
+    assert code == 1
+    assert "Name the bin folder of a PostgreSQL server" in capsys.readouterr().err
+
+
 def test_on_postgres_without_a_command_or_with_an_unknown_one_starts_nothing(monkeypatch, capsys):
-    monkeypatch.setattr("lib.local_postgres.start_postgres", lambda: pytest.fail("a server was started"))
+    monkeypatch.setattr("lib.local_postgres.start_postgres", lambda **_: pytest.fail("a server was started"))
 
     codes = [main(["on-postgres"]), main(["on-postgres", "--", "no-such-command"])]
 
