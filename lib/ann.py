@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from tqdm.auto import tqdm
 
+from lib.binding import bound
 from lib.database import statement, write_transaction
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def is_synchronized(connection: Connection, user_id: str, embedder: "Embedder", 
     """Whether there is nothing to do for `synchronize`; also where there is no pgvector."""
     if connection.dialect.name != "postgresql":
         return True
-    if not _available(connection):
+    exists = _exists(connection, embedder.dimensions)
+    if not _available(connection) or (bound(connection) and not exists):
         _note_exact_search()
         return True
-    if not _exists(connection, embedder.dimensions):
+    if not exists:
         return False
     return _newest(connection, user_id, embedder.name, embedder.dimensions) == newest
 
@@ -87,6 +89,8 @@ def synchronize(engine: Engine | Connection, user_id: str, embedder: "Embedder")
                 connection.execute(insert, {"ids": [row.id for row in rows], "vectors": vectors})
             parameters["after"] = rows[-1].id
             bar.update(len(rows))
+    if bound(engine):
+        return True
     with write_transaction(engine) as connection:
         # Last, if it isn't there: to build it over what is loaded takes a fifth of the time of adding to it.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_ANN_LOCK})
@@ -103,6 +107,8 @@ def _prepare(engine: Engine | Connection, dimensions: int) -> str | None:
     with statement(engine) as connection:
         if not _available(connection):
             return None
+        if bound(engine):  # to make tables is the owner's, as in a worker: it takes this one if it is there
+            return _extension_schema(connection) if _exists(connection, dimensions) else None
         if not _extension_schema(connection):
             try:
                 # Not in our schema: where that is one to practise in, dropping it would take others' vectors away.
@@ -152,7 +158,9 @@ def nearest(
 def _exists(connection: Connection, dimensions: int) -> bool:
     if connection.dialect.name != "postgresql":
         return False
-    return connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table_of(dimensions)})
+    # A role that row-level security was enabled for has no rights on a table that came later.
+    may_read = text("SELECT coalesce(has_table_privilege(to_regclass(:name), 'SELECT'), false)")
+    return connection.scalar(may_read, {"name": table_of(dimensions)})
 
 
 def _note_exact_search() -> None:

@@ -1,4 +1,4 @@
-"""From a URL to an engine: URL rules, pools, SQLite's settings, tables, transactions, and the row they hold first."""
+"""From a URL to an engine: pools, SQLite's settings, tables, transactions, and the row they hold first."""
 
 import sqlite3
 import uuid
@@ -10,61 +10,22 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy import select as sql_select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
-from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, shown
+from lib.binding import bound
+from lib.errors import DatabaseUnavailable, InvalidDatabaseURL
 from lib.models import Base, User
-from lib.outages import errors_translated, notice_lost_connections, safe, why_unreachable
-from lib.settings import setting
+from lib.outages import errors_translated, notice_lost_connections, why_unreachable
 from lib.triggers import TRIGGERS
+from lib.urls import FORMS, configured_url, parse_url, safe
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
 CONNECT_TIMEOUT_SECONDS = 10  # how long we wait for a PostgreSQL server to answer
 # Any number will do, as long as everybody who creates our tables asks for the same lock.
 CREATE_TABLES_LOCK = 7_155_201
-
-_FORMS = (
-    "Write sqlite:// (in memory), sqlite:///file.db, or "
-    "postgresql://user:password@host:5432/database (postgres:// works too)."
-)
-
-
-def configured_url() -> str | None:
-    """POSTGRES_URL from the environment, or from a .env file here or in a folder above; None if unset."""
-    return setting("POSTGRES_URL")
-
-
-def parse_url(url: str) -> URL:
-    """The URL as SQLAlchemy wants it, with the driver named.
-
-    `postgresql://` alone means psycopg2 in SQLAlchemy 2.0 and psycopg 3 in 2.1, and `postgres://`, which
-    some hosts hand out, is refused by both: so the driver is always spelled out.
-
-    >>> str(parse_url("postgres://ada@db.example/app"))
-    'postgresql+psycopg://ada@db.example/app'
-    """
-    if not isinstance(url, str) or not url.strip():
-        raise InvalidDatabaseURL(f"a database URL must be a text, not {shown(url)}. {_FORMS}")
-    try:
-        parsed = make_url(url.strip())
-    except (ArgumentError, ValueError):
-        # The text may hold a password anywhere, so the message repeats nothing but a scheme.
-        scheme, separator, _ = url.strip().partition("://")
-        beginning = f"it begins with {scheme[:20]!r}" if separator else "it has no ://"
-        raise InvalidDatabaseURL(
-            f"this database URL can't be read ({beginning}). {_FORMS} "
-            "Characters such as @ / : # in a password must be percent-encoded (@ is %40)."
-        ) from None
-    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        if parsed.password and not parsed.host and "host" not in parsed.query:
-            raise InvalidDatabaseURL(f"the database URL names no host: {safe(parsed)}. {_FORMS}")
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
-        return parsed.set(drivername="sqlite")
-    raise InvalidDatabaseURL(f"{parsed.drivername!r} databases are not supported: {safe(parsed)}. {_FORMS}")
 
 
 def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
@@ -82,7 +43,7 @@ def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 1
     try:
         engine = _sqlite_engine(parsed, options) if parsed.drivername == "sqlite" else _pg_engine(parsed, options)
     except ArgumentError as error:
-        raise InvalidDatabaseURL(f"an option of {safe(parsed)} can't be used: {error}. {_FORMS}") from None
+        raise InvalidDatabaseURL(f"an option of {safe(parsed)} can't be used: {error}. {FORMS}") from None
     try:
         with engine.connect():
             pass
@@ -156,11 +117,16 @@ def _add_missing_columns(connection: Connection, table: Table) -> None:
 def statement(engine: Engine | Connection) -> Iterator[Connection]:
     """A connection on which each statement is its own transaction; given back at the end of the block.
 
-    Given a connection instead of an engine, it is that one, and its transaction goes on.
+    Given a connection instead of an engine, it is that one, and its transaction goes on. On an engine of `as_user`
+    the block is one transaction.
     """
     if isinstance(engine, Connection):
-        with errors_translated():
+        with errors_translated(engine):
             yield engine
+        return
+    if bound(engine):  # the user is named at the beginning of a transaction, and for no longer than that
+        with write_transaction(engine) as connection:
+            yield connection
         return
     with errors_translated(), engine.connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -177,7 +143,7 @@ def write_transaction(engine: Engine | Connection) -> Iterator[Connection]:
             yield connection
         return
     if engine.dialect.name != "sqlite":
-        with errors_translated(), engine.begin() as connection:
+        with errors_translated(engine), engine.begin() as connection:
             yield connection
         return
     with statement(engine) as connection:

@@ -6,9 +6,10 @@ from copy import copy
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable
+from sqlalchemy import Connection, Dialect, Engine, Executable
 from sqlalchemy.exc import DBAPIError
 
+from lib.binding import bound, stay_bound
 from lib.database import errors_translated, statement
 
 
@@ -21,17 +22,8 @@ class DirectStatement:
     """
 
     def __init__(self, engine: Engine, sql: Executable):
-        self._engine, self._statement, dialect = engine, sql, engine.dialect
-        compiled = sql.compile(dialect=dialect)
-        self._sql = str(compiled)
-        impls = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
-        converters = {name: impl.bind_processor(dialect) for name, impl in impls.items()}
-        # The rows of a batch share their times; so a converter remembers its last few.
-        converters = {name: convert and lru_cache(maxsize=4)(convert) for name, convert in converters.items()}
-        self._by_position = [(name, converters[name]) for name in compiled.positiontup or ()]
-        self._by_name = converters
-        returned = [column.type.dialect_impl(dialect) for column in sql.exported_columns]
-        self._readers = [impl.result_processor(dialect, None) for impl in returned]
+        self._engine, self._statement = engine, sql
+        self._sql, self._by_position, self._by_name, self._readers = _compiled(engine.dialect, sql)
 
     def within(self, connection: Connection) -> "DirectStatement":
         """The same statement for a transaction that is open: its `rows` are a part of that one."""
@@ -44,8 +36,12 @@ class DirectStatement:
         if isinstance(self._engine, Connection) or self._watched():
             with statement(self._engine) as connection:
                 return self.rows_within(connection, parameters)
-        with errors_translated(), self._autocommitting() as connection:
-            found = connection.execute(self._sql, self._arranged(parameters)).fetchall()
+        arranged, user = self._arranged(parameters), bound(self._engine)
+        with errors_translated(self._engine, parameters), self._autocommitting() as connection:
+            if user is None:
+                found = connection.execute(self._sql, arranged).fetchall()
+            else:
+                found = user.executed(connection, self._sql, arranged)
         readers = self._readers
         return [
             tuple([read(value) if read and value is not None else value for read, value in zip(readers, row)])  # noqa: B905
@@ -62,7 +58,8 @@ class DirectStatement:
 
     def _watched(self) -> bool:
         heard = self._engine.dispatch
-        return bool(self._engine.echo or heard.before_cursor_execute or heard.after_cursor_execute)
+        listeners = (*heard.before_cursor_execute, *heard.after_cursor_execute)
+        return bool(self._engine.echo) or any(one is not stay_bound for one in listeners)
 
     def _arranged(self, parameters: Mapping[str, Any]) -> Any:
         """The parameters as the driver takes them."""
@@ -87,6 +84,7 @@ class DirectStatement:
             if pooled and lost:
                 pooled.invalidate(error)
             elif pooled:
+                connection.rollback()
                 setattr(connection, attribute, off)
             raise DBAPIError.instance(
                 self._sql, None, error, dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=dialect
@@ -98,3 +96,16 @@ class DirectStatement:
         finally:
             if pooled:
                 pooled.close()
+
+
+@lru_cache(maxsize=64)  # who makes a store for each request would else wait ten times as long for it as for a memory
+def _compiled(dialect: Dialect, sql: Executable) -> tuple[str, list, dict, list]:
+    """(SQL, converters of parameters by position, the same by name, readers of the columns that come back)"""
+    compiled = sql.compile(dialect=dialect)
+    impls = {name: bind.type.dialect_impl(dialect) for name, bind in compiled.binds.items()}
+    converters = {name: impl.bind_processor(dialect) for name, impl in impls.items()}
+    # The rows of a batch share their times; so a converter remembers its last few.
+    converters = {name: convert and lru_cache(maxsize=4)(convert) for name, convert in converters.items()}
+    by_position = [(name, converters[name]) for name in compiled.positiontup or ()]
+    returned = [column.type.dialect_impl(dialect) for column in sql.exported_columns]
+    return str(compiled), by_position, converters, [impl.result_processor(dialect, None) for impl in returned]

@@ -48,6 +48,14 @@ class ClaimLost(WorkbookError):
     """
 
 
+class NotYourRows(WorkbookError):
+    """A call on an engine of `as_user` was to write rows of another user. Nothing was stored."""
+
+
+class IsolationUnavailable(WorkbookError):
+    """Row-level security isn't set up, or can't be: the message says what is missing, and who can mend it."""
+
+
 def shown(value: object) -> str:
     """A value as a message repeats it: `repr`, cut in the middle of nowhere if it is long.
 

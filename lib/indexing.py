@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, delete, insert, or_, select, text
 from tqdm.auto import tqdm
 
+from lib.binding import bound
 from lib.database import hold_user, statement, write_transaction
 from lib.errors import InvalidInput
 from lib.models import IndexedMemory, Memory, as_utc
@@ -71,7 +72,7 @@ def bring_up_to_date(
                 known = _same_sessions(connection, user_id, {row.session for row in new if row.session})
             written += _write(engine, user_id, _entries(user_id, new, known, embedder))
             bar.update(len(chunk))
-    if written >= MANY and isinstance(engine, Engine) and engine.dialect.name == "postgresql":
+    if written >= MANY and isinstance(engine, Engine) and engine.dialect.name == "postgresql" and not bound(engine):
         with statement(engine) as connection:
             # It comes by itself, a minute later. Then counting needs no look at the tables any more.
             for table in ("memory_index", "memories"):

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from lib.binding import refused
 from lib.errors import DatabaseUnavailable, TablesMissing
+from lib.urls import safe
 
 PING_AFTER_SECONDS = 5.0  # a connection that was idle for longer is asked whether it still lives
 # What a PostgreSQL server says to whom it doesn't let in yet, or any more.
@@ -52,12 +54,6 @@ def _has_something_to_say(socket: int) -> bool:
         return True
 
 
-def safe(url: URL) -> str:
-    """The URL with its password hidden, for messages and logs."""
-    query = {k: "***" if "password" in k.lower() else v for k, v in url.query.items()}
-    return url.set(query=query).render_as_string(hide_password=True)
-
-
 def why_unreachable(url: URL, error: Exception) -> str:
     """What to tell somebody who can't connect, without the password."""
     cause = str(getattr(error, "orig", None) or error).strip()
@@ -80,8 +76,11 @@ def why_unreachable(url: URL, error: Exception) -> str:
 
 
 @contextmanager
-def errors_translated() -> Iterator[None]:
-    """SQLAlchemy's errors that a caller can do something about, as errors of the workbook."""
+def errors_translated(engine: Engine | Connection | None = None, parameters: Any = None) -> Iterator[None]:
+    """SQLAlchemy's errors that a caller can do something about, as errors of the workbook.
+
+    parameters: of the statement in the block, for the error's message, where SQLAlchemy isn't told of them.
+    """
     try:
         yield
     except PoolTimeout as error:
@@ -90,6 +89,8 @@ def errors_translated() -> Iterator[None]:
             "than pool_size + max_overflow of connect()."
         ) from None
     except DBAPIError as error:
+        if refusal := refused(error, engine, parameters):
+            raise refusal from None
         cause = str(error.orig).strip()
         if "no such table" in cause or getattr(error.orig, "sqlstate", None) == "42P01":
             raise TablesMissing(f"{cause.splitlines()[0]}. Call create_tables(engine) first.") from None

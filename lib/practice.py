@@ -7,7 +7,8 @@ import uuid
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from lib.database import configured_url, connect, create_tables
+from lib.database import connect, create_tables
+from lib.urls import configured_url
 
 PREFIX = "workbook_"
 MARK = "made by the Agent Memory Workbook; it may be dropped at any time"

@@ -127,7 +127,7 @@ def check_sqlite() -> Row:
 
 def check_postgres() -> Row:
     """Which PostgreSQL would be used, and does it work?"""
-    from lib.database import configured_url
+    from lib.urls import configured_url
 
     url = configured_url()
     return _local_postgres() if url is None else _configured_postgres(url)
@@ -136,7 +136,8 @@ def check_postgres() -> Row:
 def _configured_postgres(url: str) -> Row:
     from sqlalchemy import text
 
-    from lib.database import connect, parse_url, safe
+    from lib.database import connect
+    from lib.urls import parse_url, safe
 
     what = "PostgreSQL"
     started = time.perf_counter()

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from tqdm.auto import tqdm
 
 from lib.archive import archived_memories, bring_back, move_out
+from lib.binding import may_join
 from lib.conditions import Conditions, check_address, check_count, check_name, folded_term, not_lapsed
 from lib.database import add_user, hold_user, statement, write_transaction
 from lib.direct import DirectStatement
@@ -71,8 +72,8 @@ class MemoryStore:
         connection: of this store's database, as from `lib.database.write_transaction`. Nothing is committed by the
             calls. Those that write hold the user's row until the transaction ends: touch one user, or all in one order.
         """
-        if not isinstance(connection, Connection) or connection.dialect.name != self._dialect:
-            raise InvalidInput(f"within needs an open connection to this store's database, not {shown(connection)}.")
+        if not may_join(self._engine, connection):
+            raise InvalidInput(f"within needs an open connection of this store's engine, not {shown(connection)}.")
         return _StoreWithin(self, connection)
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Writing memories: insert, or update the one with the same key, in one statement."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Text, bindparam, cast, text
@@ -44,9 +45,8 @@ class Upserts:
 
     def __init__(self, engine: Engine):
         self._is_postgres = engine.dialect.name == "postgresql"
-        upsert = upsert_statement(self._is_postgres)
-        self._one = DirectStatement(engine, upsert.returning(_memories.c.created_at))
-        self._many = DirectStatement(engine, upsert)
+        upsert, returning = _statements(self._is_postgres)
+        self._one, self._many = DirectStatement(engine, returning), DirectStatement(engine, upsert)
 
     def one(self, row: dict[str, Any], connection: Connection | None = None) -> Any:
         """Write a memory, in a transaction of its own or in one that is open; returns its created_at."""
@@ -87,6 +87,12 @@ def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+@cache  # being the same, they are compiled once: see lib.direct
+def _statements(is_postgres: bool) -> tuple[Any, Any]:
+    upsert = upsert_statement(is_postgres)
+    return upsert, upsert.returning(_memories.c.created_at)
 
 
 def upsert_statement(is_postgres: bool) -> Any:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from lib.database import connect, create_tables, parse_url, write_transaction
+from lib.database import connect, create_tables, write_transaction
 from lib.local_postgres import start_postgres
 from lib.store import MemoryStore
+from lib.urls import parse_url
 
 ROOT = Path(__file__).parent.parent
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

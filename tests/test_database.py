@@ -17,11 +17,12 @@ from conftest import sqlite_file_url, start_worker
 from sqlalchemy import Engine, event, inspect, text
 
 from lib import outages
-from lib.database import configured_url, connect, create_tables, parse_url, safe, write_transaction
+from lib.database import connect, create_tables, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, InvalidInput, TablesMissing, WorkbookError
 from lib.local_postgres import LocalPostgres, start_postgres
 from lib.models import Base
 from lib.store import MemoryStore
+from lib.urls import configured_url, parse_url, safe
 
 SECRET = "s3cret"
 CALLS: dict[str, Callable[[MemoryStore], Any]] = {

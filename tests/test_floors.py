@@ -17,25 +17,25 @@ HEAVY = {"langchain", "langchain_core", "langchain_openai", "onnxruntime", "pand
 FLOORS = {
     "errors": 0, "items": 0, "postgres_watcher": 0, "settings": 0, "namespaces": 0, "triggers": 0,
     "poolers": 0,
-    "models": 1, "values": 1, "postgres_programs": 1, "postgres_settings": 1, "outages": 1,
-    "local_postgres": 2, "embeddings": 1, "reset": 1, "quoting": 1,
-    "terms": 2, "scored": 1, "report": 1, "conditions": 2, "database": 2, "structured": 2,
-    "practice_model": 2,  # a package: its own modules may import one another
-    "ranking": 3, "ann": 3, "indexing": 3, "archive": 3, "direct": 3, "history": 3, "practice": 3, "chat_model": 3,
-    "sessions": 3,
-    "matrices": 4, "forgetting": 4, "upserts": 4, "preflight": 4,
-    "store": 5, "candidates": 5,
-    "versions": 6, "cache": 6, "learning": 6,
-    "remembering": 7, "retrieval": 7,
-    "tools": 8, "context": 8, "consolidation": 8, "evaluation": 8,
-    "formation": 9,
-    "jobs": 10, "answering": 10,
-    "plots": 11, "lesson": 11, "chat_widget": 11,
-    "plans": 12, "schema_picture": 12, "vector_trial": 12,
-    "formation_trial": 12, "retrieval_trial": 12, "evaluation_moments": 12,
-    "context_trial": 13, "postgres_trial": 13,
-    "exercises": 14,  # a package, too
-    "__init__": 15, "__main__": 15,
+    "urls": 1, "binding": 1, "models": 1, "values": 1, "postgres_programs": 1, "postgres_settings": 1, "outages": 2,
+    "local_postgres": 3, "embeddings": 1, "reset": 1, "quoting": 1,
+    "terms": 3, "scored": 1, "report": 1, "conditions": 3, "database": 3, "structured": 3,
+    "practice_model": 3,  # a package: its own modules may import one another
+    "ranking": 4, "ann": 4, "indexing": 4, "archive": 4, "direct": 4, "history": 4, "practice": 4, "chat_model": 4,
+    "sessions": 4, "isolation": 4,
+    "matrices": 5, "forgetting": 5, "upserts": 5, "preflight": 5,
+    "store": 6, "candidates": 6,
+    "versions": 7, "cache": 7, "learning": 7,
+    "remembering": 8, "retrieval": 8,
+    "tools": 9, "context": 9, "consolidation": 9, "evaluation": 9,
+    "formation": 10,
+    "jobs": 11, "answering": 11,
+    "plots": 12, "lesson": 12, "chat_widget": 12,
+    "plans": 13, "schema_picture": 13, "vector_trial": 13,
+    "formation_trial": 13, "retrieval_trial": 13, "evaluation_moments": 13,
+    "context_trial": 14, "postgres_trial": 14,
+    "exercises": 15,  # a package, too
+    "__init__": 16, "__main__": 16,
 }  # fmt: skip
 
 files = sorted(LIB.rglob("*.py"))
