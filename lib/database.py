@@ -19,6 +19,7 @@ from lib.binding import bound
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL
 from lib.models import Base, User
 from lib.outages import errors_translated, notice_lost_connections, why_unreachable
+from lib.poolers import is_pooled, without_mark
 from lib.triggers import TRIGGERS
 from lib.urls import FORMS, configured_url, parse_url, safe
 
@@ -31,7 +32,8 @@ CREATE_TABLES_LOCK = 7_155_201
 def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
     """Open the database and return its engine; the connection is tried, so that errors come now.
 
-    url: None takes POSTGRES_URL (from the environment or a .env file), else SQLite in memory.
+    url: None takes POSTGRES_URL (from the environment or a .env file), else SQLite in memory. `?pgbouncer=true` says
+        that a pooler lends connections for a transaction only; those of Neon and Supabase are known by their names.
     pool_size, max_overflow: connections kept open, and further ones under load.
     Errors: InvalidDatabaseURL, DatabaseUnavailable; neither shows the password.
 
@@ -54,8 +56,10 @@ def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 1
 
 
 def _pg_engine(url: URL, options: dict) -> Engine:
-    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    engine = create_engine(url, connect_args=timeout, **options)
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    if is_pooled(url):
+        arguments["prepare_threshold"] = None  # what is prepared on one connection would be looked for on another
+    engine = create_engine(without_mark(url), connect_args=arguments, **options)
     notice_lost_connections(engine)
     return engine
 

@@ -15,12 +15,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from lib.binding import refused
-from lib.errors import DatabaseUnavailable, TablesMissing
+from lib.errors import DatabaseUnavailable, InvalidDatabaseURL, TablesMissing
 from lib.urls import safe
 
 PING_AFTER_SECONDS = 5.0  # a connection that was idle for longer is asked whether it still lives
 # What a PostgreSQL server says to whom it doesn't let in yet, or any more.
 COMING_AND_GOING = ("starting up", "shutting down", "recovery mode", "not yet accepting connections")
+
+# A prepared statement is there already, isn't there, or takes other parameters: it is on somebody else's connection.
+# With as many parameters by chance, the other statement would be executed.
+OTHERS_STATEMENTS = ("42P05", "26000", "08P01")
 
 
 def notice_lost_connections(engine: Engine) -> None:
@@ -94,6 +98,11 @@ def errors_translated(engine: Engine | Connection | None = None, parameters: Any
         cause = str(error.orig).strip()
         if "no such table" in cause or getattr(error.orig, "sqlstate", None) == "42P01":
             raise TablesMissing(f"{cause.splitlines()[0]}. Call create_tables(engine) first.") from None
+        if "_pg3_" in cause and error.orig.sqlstate in OTHERS_STATEMENTS:
+            raise InvalidDatabaseURL(
+                f"{cause}: this URL leads to a pooler that lends a connection for one transaction. Add ?pgbouncer=true "
+                "to it (&pgbouncer=true behind other options), so that nothing is prepared on its connections."
+            ) from None
         # A server that took another's place, or is about to lose its own, lets nobody write: that isn't the caller's
         # fault, though for PostgreSQL it is an internal error.
         read_only = getattr(error.orig, "sqlstate", None) == "25006"

@@ -8,7 +8,9 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from lib.database import connect, create_tables
-from lib.urls import configured_url
+from lib.errors import InvalidDatabaseURL
+from lib.poolers import is_pooled
+from lib.urls import configured_url, parse_url
 
 PREFIX = "workbook_"
 MARK = "made by the Agent Memory Workbook; it may be dropped at any time"
@@ -30,6 +32,12 @@ def practice_engine(*, tables: bool = True) -> Engine:
 
 
 def _practice_schema(url: str) -> Engine:
+    if is_pooled(parse_url(url)):
+        raise InvalidDatabaseURL(
+            "POSTGRES_URL leads to a pooler that lends connections for one transaction, and the notebooks work in a "
+            "schema of their own, which is set for a whole connection. Use the direct URL of the same database: the "
+            "host without -pooler, or the one on port 5432."
+        )
     keeper_engine = connect(url, pool_size=1, max_overflow=0)
     keeper = keeper_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     schema = f"{PREFIX}{uuid.uuid4().hex[:12]}"
