@@ -20,17 +20,17 @@ FLOORS = {
     "terms": 2, "scored": 1, "report": 1, "conditions": 2, "database": 2, "structured": 2,
     "practice_model": 2,  # a package: its own modules may import one another
     "ranking": 3, "ann": 3, "indexing": 3, "archive": 3, "direct": 3, "history": 3, "practice": 3, "chat_model": 3,
-    "sessions": 3,
+    "sessions": 3, "job_tables": 3,
     "matrices": 4, "forgetting": 4, "upserts": 4, "preflight": 4,
     "store": 5, "candidates": 5,
     "versions": 6, "cache": 6, "learning": 6,
     "remembering": 7, "retrieval": 7,
     "tools": 8, "context": 8, "consolidation": 8, "evaluation": 8,
     "formation": 9,
-    "jobs": 10, "answering": 10,
-    "plots": 11, "lesson": 11, "chat_widget": 11,
-    "formation_trial": 12, "retrieval_trial": 12, "evaluation_moments": 12,
-    "context_trial": 13,
+    "job_queue": 10, "answering": 10,
+    "plots": 11, "lesson": 11, "chat_widget": 11, "job_worker": 11,
+    "formation_trial": 12, "retrieval_trial": 12, "jobs": 12, "evaluation_moments": 12,
+    "context_trial": 13, "job_trial": 13,
     "exercises": 14,  # a package, too
     "__init__": 15, "__main__": 15,
 }  # fmt: skip
