@@ -33,6 +33,7 @@ class Workers:
     def __init__(self, count: int, environment: Mapping[str, str], options: Sequence[str], folder: Path):
         self._printed = [folder / f"{number}.txt" for number in range(count)]
         self._processes = [_start(environment, options, file) for file in self._printed]
+        self._kept: list[str] | None = None  # of `lines`, when the files are gone
 
     def __repr__(self) -> str:
         return f"<{self.alive} of {len(self._processes)} workers are alive>"
@@ -48,7 +49,7 @@ class Workers:
         psutil.Process(victim.pid).kill()
         victim.wait()
 
-    def terminate(self) -> None:
+    def stop(self) -> None:
         """Ask all to stop, and wait: each finishes what it has in hand, or gives it back."""
         for process in self._processes:
             with suppress(OSError):
@@ -59,10 +60,13 @@ class Workers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._kept = self.lines
 
     @property
     def lines(self) -> list[str]:
         """What they have printed, worker by worker."""
+        if self._kept is not None:
+            return self._kept
         return [line for file in self._printed for line in file.read_text(encoding="utf-8").splitlines()]
 
     def _wait_for_start(self) -> None:
@@ -112,7 +116,7 @@ def workers(
             crew._wait_for_start()
             yield crew
         finally:
-            crew.terminate()
+            crew.stop()
 
 
 def hand_in(jobs: Jobs, count: int, *, users: int = 10) -> list[str]:

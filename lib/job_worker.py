@@ -96,7 +96,8 @@ class Shift:
                     concurrency=self._concurrency,
                     delete_jobs="successful",  # what has ended leaves no row with a user's name
                     listen_notify=jobs.listen,
-                    fetch_job_polling_interval=jobs.poll_seconds,
+                    # Nobody is told that the wait of a job is over.
+                    fetch_job_polling_interval=min(jobs.poll_seconds, jobs.retry_seconds),
                     update_heartbeat_interval=jobs.heartbeat_seconds,
                     stalled_worker_timeout=self._dead_after,
                     shutdown_graceful_timeout=jobs.stop_seconds,
@@ -129,7 +130,7 @@ class Shift:
         # A week, so that a Monday on which no worker ran at 03:00 is made up for by the next one to start.
         late = timedelta(days=7).total_seconds()
         app = App(connector=PsycopgConnector(kwargs=options, min_size=1), periodic_defaults={"max_delay": late})
-        retry = _Retry(self._jobs.retry_seconds)
+        retry = _Retry(0 if self._stop_at_error else self._jobs.retry_seconds)
         app.task(name=EXTRACT, queue=QUEUE, retry=retry, pass_context=True)(self._extract)
         app.task(name=CONSOLIDATE, queue=QUEUE, retry=retry, pass_context=True)(self._consolidate)
         weekly = app.task(name=WEEKLY, queue=QUEUE, retry=retry)(self._week_ended)
