@@ -1,5 +1,5 @@
 """The command `workbook`, also as `python -m lib`: open JupyterLab, check, reset, refresh, on-postgres,
-practice-model."""
+practice-model, worker."""
 
 import argparse
 import contextlib
@@ -82,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     practice.add_argument("--tokens-per-second", type=float, default=0, metavar="N", help="default: all at once")
     practice.add_argument("--obedient", action="store_true", help="follow instructions found in remembered text")
     practice.set_defaults(run=_practice_model)
+
+    worker = commands.add_parser("worker", help="work off jobs on the PostgreSQL of POSTGRES_URL, until Ctrl-C")
+    worker.add_argument("--concurrency", type=int, default=1, metavar="N", help="jobs at a time (default: 1)")
+    worker.add_argument("--until-empty", action="store_true", help="leave when no jobs are left")
+    worker.add_argument("--no-weekly", action="store_true", help="don't make the weekly jobs")
+    worker.add_argument("--heartbeat-seconds", type=float, default=10, metavar="S", help="the same for all workers")
+    worker.add_argument("--retry-seconds", type=float, default=3, metavar="S", help="wait after a first failure")
+    worker.add_argument("--while-stdin", action="store_true", help="leave when the standard input ends")
+    worker.set_defaults(run=_worker)
     return parser
 
 
@@ -243,6 +252,39 @@ def _practice_model(options: argparse.Namespace) -> int:
                 time.sleep(1)  # in steps, because Ctrl-C doesn't end a wait without an end on Windows
     except KeyboardInterrupt:
         print("stopped")
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    import logging
+    import threading
+
+    from lib.database import configured_url, connect
+    from lib.job_tables import create_job_tables
+    from lib.jobs import Jobs
+
+    if configured_url() is None:
+        raise WorkbookError(
+            "a worker needs a PostgreSQL server, where many processes can share the jobs. Set POSTGRES_URL; without "
+            "one, Jobs(engine).run_waiting() does the same work in your own process."
+        )
+    for name in ("procrastinate", "psycopg.pool"):  # we print a line of our own for each failure
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    engine = connect(pool_size=options.concurrency + 1)
+    create_job_tables(engine)
+    stop = threading.Event()
+    if options.while_stdin:  # whoever started us has ended, or closed it: a way to stop us on Windows as well
+        # Not sys.stdin, whose lock a thread that waits would still have at our end.
+        threading.Thread(target=lambda: (os.read(0, 1), stop.set()), daemon=True).start()
+    jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds, retry_seconds=options.retry_seconds)
+    jobs.work(
+        concurrency=options.concurrency,
+        until_empty=options.until_empty,
+        weekly=not options.no_weekly,
+        stop=stop,
+        say=lambda line: print(line, flush=True),
+    )
+    engine.dispose()
     return 0
 
 

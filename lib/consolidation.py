@@ -6,11 +6,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
+from sqlalchemy import select
 
+from lib.database import statement
 from lib.errors import ExtractionFailed, InvalidInput, shown
 from lib.items import MemoryItem, html_table
 from lib.learning import LEAST_EVIDENCE
-from lib.models import KEY_LENGTH, as_utc
+from lib.models import KEY_LENGTH, Memory, as_utc
 from lib.namespaces import (
     EPISODES,
     EPISODIC,
@@ -127,6 +129,16 @@ def consolidate(
     raise ExtractionFailed(
         f"the episodes of {name} changed while the model read them, {READINGS} times. Call again when nobody writes."
     )
+
+
+def users_with_episodes(store: MemoryStore, week: date | None = None) -> list[str]:
+    """Who has episodes of that week in the working memory, in order; the week is as for `consolidate`."""
+    monday = _monday(store, week)
+    # What was said in the week was not written before it.
+    columns = select(Memory.user_id, Memory.value, Memory.updated_at)
+    with statement(store.engine) as connection:
+        rows = connection.execute(columns.where(Memory.namespace == EPISODES, Memory.updated_at >= monday)).all()
+    return sorted({row.user_id for row in rows if monday <= _happened_at(row) < monday + timedelta(days=7)})
 
 
 def _monday(store: MemoryStore, week: date | None) -> datetime:

@@ -8,6 +8,7 @@ from lib.conditions import check_name
 from lib.database import hold_user, write_transaction
 from lib.history import delete_versions
 from lib.items import Forgotten
+from lib.job_tables import delete_jobs
 from lib.models import (
     NAMESPACE_LENGTH,
     USER_ID_LENGTH,
@@ -60,5 +61,6 @@ def delete_user(engine: Engine | Connection, user_id: str) -> Forgotten:
             name: connection.execute(delete(table).where(table.user_id == user_id)).rowcount
             for name, table in _TABLES.items()
         }
+        jobs = delete_jobs(connection, user_id)
         connection.execute(delete(User).where(User.id == user_id))
-    return Forgotten(**counts, versions=versions)
+    return Forgotten(**counts, versions=versions, jobs=jobs)

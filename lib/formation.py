@@ -188,7 +188,7 @@ def extract_pending(
     with tqdm(total=min(waiting, waiting if limit is None else limit), unit="session", disable=not progress) as bar:
         while (limit is None or report.sessions < limit) and (session := log.claim(user_id)):
             try:
-                _extract_one(log, store, model, session, report, rules)
+                extract_claimed(log, store, model, session, report, rules)
             except BaseException:
                 log.give_back(session)
                 raise
@@ -196,14 +196,18 @@ def extract_pending(
     return report
 
 
-def _extract_one(
+def extract_claimed(
     log: SessionLog,
     store: MemoryStore,
     model: "BaseChatModel",
     session: FinishedSession,
     report: ExtractionReport,
-    rules: bool,
+    rules: bool = False,
 ) -> None:
+    """Extract one conversation that `log.claim` returned, and count in `report` what became of it.
+
+    Errors: those of the model's client. The claim is still held then; give it back.
+    """
     if session.attempts % MOST_CLAIMS == 0:
         log.fail(session, f"it was taken in hand {session.attempts} times and never finished; does it end its worker?")
         report.failed += 1

@@ -136,6 +136,7 @@ class Forgotten:
     cached_contents: int
     versions: int = 0  # earlier values of the memories
     archived: int = 0  # memories in the archive
+    jobs: int = 0  # that waited, ran or had failed
 
 
 def html_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

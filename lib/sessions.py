@@ -40,6 +40,7 @@ class SessionLog:
 
     lease_seconds: how long a claim lasts; longer than an extraction takes, and short enough to wait for after a crash.
     now: the time, for the ends of claims as well: workers on several computers need clocks that agree to a second.
+    engine: given a connection within a transaction instead, all calls are a part of that.
 
     Every call about a user names that user in its queries; without a user_id, `claim`, `retry_failed`, `list`,
     `counts` and always `get` are about all users: they are for workers and operators, not for a user's requests.
@@ -55,7 +56,9 @@ class SessionLog:
     'extracted'
     """
 
-    def __init__(self, engine: Engine, *, now: Callable[[], datetime] = utcnow, lease_seconds: float = 300):
+    def __init__(
+        self, engine: Engine | Connection, *, now: Callable[[], datetime] = utcnow, lease_seconds: float = 300
+    ):
         is_number = isinstance(lease_seconds, int | float) and not isinstance(lease_seconds, bool)
         if not is_number or not 0 < lease_seconds <= MAX_COUNT:
             raise InvalidInput(f"lease_seconds must be a number above 0, not {shown(lease_seconds)}.")
@@ -103,14 +106,16 @@ class SessionLog:
                 raise InvalidInput(f"session_id {row['id']} is another user's. Leave it out to get a new one.")
         return row["id"]
 
-    def claim(self, user_id: str | None = None) -> FinishedSession | None:
+    def claim(self, user_id: str | None = None, *, session_id: str | None = None) -> FinishedSession | None:
         """Take the oldest pending conversation, or one whose claim has lapsed; None if there is none.
 
         Two calls never get the same one. Without a user_id the conversations of all users are meant.
+        session_id: this one or none.
         """
         now = as_utc(self._now())
         lapsed_or_new = or_(_sessions.c.state == "pending", _sessions.c.claimed_until <= now)
-        oldest = _finished.where(_may_be_claimed, lapsed_or_new, *_of(user_id))
+        one = [] if session_id is None else [_sessions.c.id == _checked_id(session_id)]
+        oldest = _finished.where(_may_be_claimed, lapsed_or_new, *one, *_of(user_id))
         oldest = oldest.order_by(_sessions.c.ended_at, _sessions.c.id).limit(1).with_for_update(skip_locked=True)
         with write_transaction(self._engine) as connection:
             row = connection.execute(oldest).first()

@@ -22,18 +22,18 @@ FLOORS = {
     "terms": 3, "scored": 1, "report": 1, "conditions": 3, "database": 3, "structured": 3,
     "practice_model": 3,  # a package: its own modules may import one another
     "ranking": 4, "ann": 4, "indexing": 4, "archive": 4, "direct": 4, "history": 4, "practice": 4, "chat_model": 4,
-    "sessions": 4, "isolation": 4,
+    "sessions": 4, "isolation": 4, "job_tables": 4,
     "matrices": 5, "forgetting": 5, "upserts": 5, "preflight": 5,
     "store": 6, "candidates": 6,
     "versions": 7, "cache": 7, "learning": 7,
     "remembering": 8, "retrieval": 8,
     "tools": 9, "context": 9, "consolidation": 9, "evaluation": 9,
     "formation": 10,
-    "jobs": 11, "answering": 11,
-    "plots": 12, "lesson": 12, "chat_widget": 12,
+    "job_queue": 11, "answering": 11,
+    "plots": 12, "lesson": 12, "chat_widget": 12, "job_worker": 12,
     "plans": 13, "schema_picture": 13, "vector_trial": 13,
-    "formation_trial": 13, "retrieval_trial": 13, "evaluation_moments": 13,
-    "context_trial": 14, "postgres_trial": 14,
+    "jobs": 13, "formation_trial": 13, "retrieval_trial": 13, "evaluation_moments": 13,
+    "context_trial": 14, "job_trial": 14, "postgres_trial": 14,
     "exercises": 15,  # a package, too
     "__init__": 16, "__main__": 16,
 }  # fmt: skip
