@@ -84,7 +84,7 @@ def plans(found: Mapping[str, Plan], *, title: str, alt: str) -> None:
     axes.set_yticks([at for at, _ in names], [label for _, label in names], fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(1, 4 * max(plan.read for plan in found.values()))
-    axes.invert_yaxis()
+    axes.set_ylim(place, -0.7)
     axes.grid(visible=False)
     show_figure(axes, alt)
 

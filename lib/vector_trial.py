@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from lib.errors import WorkbookError
 
-DIMENSIONS = 96
+DIMENSIONS = 64
 TABLE = "scratch_vectors"
 ASKED_FOR = 10
 
@@ -21,7 +21,7 @@ class VectorTrial:
     engine: of a PostgreSQL that is yours alone, with pgvector. Whatever of this name is there is replaced.
     """
 
-    def __init__(self, engine: Engine, count: int = 10_000, users: int = 100, questions: int = 40):
+    def __init__(self, engine: Engine, count: int = 20_000, users: int = 100, questions: int = 40):
         import numpy as np
 
         draw = np.random.default_rng(7)
