@@ -29,7 +29,7 @@ def checksum(row: Mapping[str, Any] | list[Any]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CopiedTable:
-    """What became of the rows of one table. The five numbers from `copied` to `missing` add up to `in_source`."""
+    """What became of the rows of one table: `copied`, `replaced`, `already_there` and `kept` add up to `in_source`."""
 
     in_source: int = 0
     copied: int = 0  # new in the target
@@ -39,7 +39,7 @@ class CopiedTable:
     missing: int = 0  # found by the verification: not in the target as they are in the source
     other_id: int = 0  # in the target under another id, because that of the source was taken, or it was there before
     only_in_target: int = 0  # rows of the target that the source doesn't have
-    source_checksum: str = ""  # sum of the rows' SHA-256, without those kept
+    source_checksum: str = ""  # sum of the rows' SHA-256, without those kept; 64 hexadecimal digits
     target_checksum: str = ""
 
     @property

@@ -39,8 +39,9 @@ def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None,
       archived or brought back in the source is so in the target, too, unless it is newer there.
     - What was deleted in the source after an earlier copy is not deleted in the target: see `only_in_target`.
     - Others may write to both meanwhile. What comes to the source behind the place that we are at isn't copied:
-      the result then says that it isn't `verified`, and another call brings it. So let the writers of the source pause
-      for the last call. Workers that extract its conversations should stop before the first, or they do it twice.
+      the result then says that it isn't `verified`, and another call brings it; what somebody changes in the target
+      behind us isn't verified either, and stays in another call. So let the writers of the source pause for the last
+      call. Workers that extract its conversations should stop before the first, or they do it twice.
 
     Afterwards everything is read back from both databases and compared, row by row. Memory for two pages of rows is
     needed, and each page is a transaction. Errors: InvalidInput (both are one database, or a row that the target
@@ -78,12 +79,20 @@ def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None,
 
 
 def _result(done: Counter, found: Counter, in_target: int) -> CopiedTable:
+    """done: what the copy did with the rows of a table. found: what it found when it read them back."""
     fates = {fate: done[fate] for fate in ("copied", "replaced", "already_there", "kept")}
-    sums = [f"{found[side] % 2**256:064x}" for side in ("source_checksum", "target_checksum")]
-    missing = found["copied"] + found["replaced"] if found is not done else 0
-    only = max(0, in_target - found["in_target"])
-    return CopiedTable(sum(fates.values()), **fates, missing=missing, other_id=found["other_id"], only_in_target=only,
-                       source_checksum=sums[0], target_checksum=sums[1])  # fmt: skip
+    # Without those kept by the copy. One that only now looks newer in the target is one that is not as we wrote it.
+    sums = found["source"] - done["source_kept"], found["target"]
+    missing = found["copied"] + found["replaced"] + max(0, found["kept"] - done["kept"]) if found is not done else 0
+    return CopiedTable(
+        sum(fates.values()),
+        **fates,
+        missing=missing,
+        other_id=found["other_id"],
+        only_in_target=max(0, in_target - found["in_target"]),
+        source_checksum=f"{sums[0] % 2**256:064x}",
+        target_checksum=f"{sums[1] % 2**256:064x}",
+    )
 
 
 class _Pass:
@@ -130,17 +139,20 @@ class _Pass:
     def _count(self, kind: Kind, looks: list[Look]) -> None:
         rows, versions = self._tallies[kind.name], self._tallies["versions"]
         for look in looks:
-            (count, sum_), (count_there, sum_there) = look.history, look.history_there
+            (count, total), (count_there, total_there) = look.history, look.history_there
             rows[look.fate] += 1
             versions[look.fate] += count
             rows["in_target"] += look.there is not None
+            rows["source"] += look.sum
+            versions["source"] += total
+            if look.fate == "kept":
+                rows["source_kept"] += look.sum
+                versions["source_kept"] += total
+                continue
             rows["other_id"] += look.there is not None and look.there["id"] != look.row["id"]
-            if look.fate != "kept":
-                rows["source_checksum"] += look.sum
-                rows["target_checksum"] += look.sum_there
-                versions["in_target"] += count_there
-                versions["source_checksum"] += sum_
-                versions["target_checksum"] += sum_there
+            rows["target"] += look.sum_there
+            versions["in_target"] += count_there
+            versions["target"] += total_there
 
 
 class _Overtaken(Exception):
