@@ -35,6 +35,7 @@ FLOORS = {
     "jobs": 13, "formation_trial": 13, "retrieval_trial": 13, "evaluation_moments": 13,
     "context_trial": 14, "job_trial": 14, "postgres_trial": 14,
     "copied": 1, "bulk": 3, "comparing": 4, "copying": 5,
+    "practice_watcher": 5,
     "exercises": 15,  # a package, too
     "__init__": 16, "__main__": 16,
 }  # fmt: skip
