@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from lib.errors import InvalidInput, IsolationUnavailable, NotYourRows, WorkbookError
 
 MISSING_RIGHT = "42501"  # PostgreSQL's code for it, and for a row that a policy refuses
+MISSING_TABLE = "42P01"  # also where the role has no right to the schema
 INVALID_VALUE = "22023"  # of a setting, such as a role that there isn't
 USER_SETTING = "workbook.user_id"  # what the policies compare a row's user with
 _OPTION = "workbook_user"  # among the execution options of an engine and of its connections
@@ -107,15 +108,15 @@ def refused(error: DBAPIError, engine: Engine | Connection | None, parameters: A
     parameters: of the statement, where the error doesn't know them.
     """
     user, state = bound(engine), getattr(error.orig, "sqlstate", None)
-    if user is None or not (state == MISSING_RIGHT or (state == INVALID_VALUE and user.role in str(error.orig))):
+    no_role = state == INVALID_VALUE and user and user.role in str(error.orig)
+    if user is None or not (no_role or state in (MISSING_RIGHT, MISSING_TABLE)):
         return None
     # A right that is missing and a row that a policy refuses have one code. Texts may be in any language; this not.
     if error.orig.diag.source_function == "ExecWithCheckOptions":
-        whose = _whose(parameters or error.params, user)
         return NotYourRows(
-            f"this engine is bound to the user {user.user_id!r}, and a row of {whose} "
-            "was to be written; nothing was. Use as_user(engine, user_id) with the user whose rows they are, or, in a "
-            "worker that serves all users, the engine that as_user was given."
+            f"this engine is bound to the user {user.user_id!r}, and a row of "
+            f"{_whose(parameters or error.params, user)} was to be written; nothing was. Use as_user(engine, user_id) "
+            "with the user whose row it is or, in a worker that serves all users, the engine that as_user was given."
         )
     return IsolationUnavailable(
         f"{str(error.orig).strip()}. Have the owner of the tables call enable_row_level_security(engine); after tables "
