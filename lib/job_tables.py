@@ -37,8 +37,10 @@ def has_job_tables(engine: Engine | Connection) -> bool:
     """Whether Procrastinate's tables can be found by their plain names."""
     if engine.dialect.name != "postgresql":
         return False
+    # By pg_class, whose lock makes this connection hear of tables that others have made since its transaction began.
+    there = text("SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('procrastinate_jobs'))")
     with statement(engine) as connection:
-        return connection.scalar(text("SELECT to_regclass('procrastinate_jobs') IS NOT NULL"))
+        return connection.scalar(there)
 
 
 def check_job_tables(engine: Engine) -> None:

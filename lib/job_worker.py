@@ -88,7 +88,7 @@ class Shift:
         jobs, app = self._jobs, self._app()
         async with app.open_async():
             await self._tend(app)
-            working = asyncio.create_task(
+            self._working = working = asyncio.create_task(
                 app.run_worker_async(
                     queues=[QUEUE],
                     name=f"worker {os.getpid()}",
@@ -117,7 +117,7 @@ class Shift:
                         if self._nothing_left():
                             self._stop.set()
             finally:
-                working.cancel()  # to Procrastinate: finish what is in hand, and leave
+                self._leave()
                 await asyncio.wait([working])
             if not working.cancelled():
                 working.result()
@@ -179,6 +179,12 @@ class Shift:
         if self._stop_at_error:
             self._error = self._error or error
             self._stop.set()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Have Procrastinate finish what is in hand, and end; a second time would not let it finish."""
+        if not self._working.cancelling():
+            self._working.cancel()
 
     # --- what every worker does for all ---
 
