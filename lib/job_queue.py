@@ -106,7 +106,8 @@ class JobQueue:
         with write_transaction(self.engine) as connection:
             log = SessionLog(connection, now=self._now, lease_seconds=self._lease_seconds)
             session_id = log.finish(user_id, transcript, **options)
-            if self.on_postgres and self._without_job(connection, session_id):
+            is_new = options.get("session_id") is None
+            if self.on_postgres and (is_new or self._without_job(connection, session_id)):
                 self._defer_extraction(connection, user_id, session_id)
         return session_id
 

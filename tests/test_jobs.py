@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -195,7 +196,7 @@ def test_a_connection_that_is_lost_while_handing_in_leaves_nothing(
 
     monkeypatch.setattr(jobs, "_without_job", lose)
     with pytest.raises(DatabaseUnavailable):
-        jobs.session_ended("ada", TALK)
+        jobs.session_ended("ada", TALK, session_id=str(uuid.uuid4()))
 
     assert rows(postgres) == []
     assert sum(jobs.log.counts().values()) == 0
