@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 
-from lib.consolidation import consolidate, users_with_episodes
+from lib.consolidation import Consolidated, consolidate, users_with_episodes
 from lib.database import hold_user, statement, write_transaction
-from lib.errors import InvalidInput, shown
+from lib.errors import DatabaseUnavailable, InvalidInput, shown
 from lib.formation import MOST_CLAIMS, ExtractionReport, extract_claimed
 from lib.items import FinishedSession
 from lib.job_tables import QUEUE, check_job_tables
@@ -27,7 +27,8 @@ MOST_TRIES = MOST_CLAIMS - 1  # of one conversation, or one week; the waits betw
 SHOWN_REASON = 200  # characters
 
 # What waits for a worker, and for which there is no job: it was lost, or never made. A running job counts for as long
-# as a claim lasts: its worker may have been unable to say how it ended.
+# as a claim lasts: its worker may have been unable to say how it ended. (Not a join of the events: a database without
+# statistics would read all of them.)
 _WITHOUT_JOB = """
 SELECT CAST(id AS text) AS id, user_id FROM sessions
 WHERE state IN ('pending', 'extracting') AND (state = 'pending' OR claimed_until <= :now)
@@ -35,9 +36,10 @@ WHERE state IN ('pending', 'extracting') AND (state = 'pending' OR claimed_until
     SELECT FROM procrastinate_jobs AS job
     WHERE job.queueing_lock = 'extract ' || sessions.id AND job.status = 'todo')
   AND NOT EXISTS (
-    SELECT FROM procrastinate_jobs AS job JOIN procrastinate_events AS event ON event.job_id = job.id
+    SELECT FROM procrastinate_jobs AS job
     WHERE job.queueing_lock = 'extract ' || sessions.id AND job.status = 'doing' AND job.worker_id IS NOT NULL
-      AND event.type = 'started' AND event.at > now() - make_interval(secs => :lease_seconds))
+      AND now() - make_interval(secs => :lease_seconds) < (
+        SELECT max(event.at) FROM procrastinate_events AS event WHERE event.job_id = job.id AND event.type = 'started'))
 """
 
 
@@ -47,6 +49,17 @@ class JobReport(ExtractionReport):
 
     weeks: int = 0  # of one user each, that were read
     patterns: int = 0  # found in them, and stored
+
+    def add(self, more: ExtractionReport) -> None:
+        """Count what is in another report as well."""
+        for name in ("extracted", "failed", "lost_claims"):
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.memories += more.memories
+
+    def add_week(self, week: Consolidated) -> None:
+        """Count a user's week as well, if there was anything to read."""
+        self.weeks += week.episodes > 0
+        self.patterns += week.stored
 
 
 class JobQueue:
@@ -93,7 +106,8 @@ class JobQueue:
         with write_transaction(self.engine) as connection:
             log = SessionLog(connection, now=self._now, lease_seconds=self._lease_seconds)
             session_id = log.finish(user_id, transcript, **options)
-            if self.on_postgres and self._without_job(connection, session_id):
+            is_new = options.get("session_id") is None
+            if self.on_postgres and (is_new or self._without_job(connection, session_id)):
                 self._defer_extraction(connection, user_id, session_id)
         return session_id
 
@@ -129,18 +143,18 @@ class JobQueue:
         """The work of one job: extract a conversation that was claimed."""
         extract_claimed(self.log, self.store, self.model, session, report, self.rules)
 
-    def consolidate_week(self, user_id: str, monday: date, report: JobReport) -> None:
+    def consolidate_week(self, user_id: str, monday: date) -> Consolidated:
         """The work of one job: consolidate a user's week."""
-        done = consolidate(self.store, user_id, self.model, week=monday, rules=self.rules)
-        report.weeks += done.episodes > 0
-        report.patterns += done.stored
+        return consolidate(self.store, user_id, self.model, week=monday, rules=self.rules)
 
     def postpone(self, session: FinishedSession, error: Exception) -> bool:
         """Give a claimed conversation back after an error, or, after many tries, mark it failed: False then."""
+        self.log.give_back(session)
         if session.attempts % MOST_CLAIMS != MOST_TRIES:
-            self.log.give_back(session)
             return True
-        self.log.fail(session, f"it was tried {MOST_TRIES} times; the last time: {reason(error)}")
+        # Claimed once more: `extract_claimed` gives up there, too, so `retry_failed` begins a new count.
+        if last := self.log.claim(session_id=session.id):
+            self.log.fail(last, f"it was tried {MOST_TRIES} times; the last time: {reason(error)}")
         return False
 
     def sweep(self) -> int:
@@ -163,19 +177,17 @@ class JobQueue:
 
     def _defer(self, connection: Connection, task: str, lock: str, args: dict[str, str]) -> None:
         """Make a job in the transaction of this connection, unless the same one waits already."""
-        from procrastinate.exceptions import AlreadyEnqueued
+        from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 
         driver = connection.connection.dbapi_connection
         job = self._app.configure_task(task, queue=QUEUE, queueing_lock=lock, connection=driver)
-        with suppress(AlreadyEnqueued), connection.begin_nested():
-            job.defer(**args)
-
-
-def add(report: ExtractionReport, more: ExtractionReport) -> None:
-    """Count `more` in `report` as well."""
-    for name in ("extracted", "failed", "lost_claims"):
-        setattr(report, name, getattr(report, name) + getattr(more, name))
-    report.memories += more.memories
+        try:
+            with suppress(AlreadyEnqueued), connection.begin_nested():
+                job.defer(**args)
+        except ConnectorException as error:
+            raise DatabaseUnavailable(
+                f"the job could not be stored: {error.__cause__}. It happened whole or not at all; call again."
+            ) from error
 
 
 def reason(error: BaseException) -> str:

@@ -45,7 +45,9 @@ class Workers:
 
     def kill(self) -> None:
         """End one of those alive in the middle of what it does, without a word of warning."""
-        victim = next(process for process in self._processes if process.poll() is None)
+        victim = next((process for process in self._processes if process.poll() is None), None)
+        if victim is None:
+            raise WorkbookError("no worker is alive that could be killed. Start more of them: workers(3, engine).")
         psutil.Process(victim.pid).kill()
         victim.wait()
 
@@ -209,13 +211,14 @@ def throughput(
     *,
     sessions: int = 60,
     concurrency: int = 1,
+    model: PracticeModel | None = None,
     progress: bool = True,
 ) -> dict[int, float]:
-    """Conversations a second, by the number of workers."""
+    """Conversations a second, by the number of workers; the options are those of `workers`."""
     found = {}
     jobs = Jobs(engine)
     for count in counts:
-        with workers(count, engine, concurrency=concurrency):
+        with workers(count, engine, model=model, concurrency=concurrency):
             hand_in(jobs, sessions)
             found[count] = drain(jobs, progress=progress).per_second
     return found

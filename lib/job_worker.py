@@ -23,7 +23,7 @@ from sqlalchemy import make_url, text
 from lib.database import CONNECT_TIMEOUT_SECONDS, statement, write_transaction
 from lib.errors import DatabaseUnavailable, WorkbookError
 from lib.formation import ExtractionReport
-from lib.job_queue import CONSOLIDATE, EXTRACT, MOST_TRIES, JobQueue, JobReport, add, reason
+from lib.job_queue import CONSOLIDATE, EXTRACT, MOST_TRIES, JobQueue, JobReport, reason
 from lib.job_tables import QUEUE, url_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ MISSED_HEARTBEATS = 3
 TICK_SECONDS = 0.1  # between looks at whether to stop
 EMPTY_SECONDS = 0.5  # between looks at whether anything is left
 PAUSE_SECONDS = 2.0  # before a worker that lost the database starts again
+LAST_SECONDS = 10.0  # for a database to take the last words of a worker that leaves
 TEND_LOCK = 7_155_203
 
 
@@ -63,13 +64,17 @@ class Shift:
         """Work, and return at the end. Errors: the first of a job, if the shift stops at errors; lost connections."""
         thread = threading.Thread(target=self._run_loop, daemon=True)
         thread.start()
+        stopping = 0.0  # seconds
         try:
             while thread.is_alive():
                 thread.join(TICK_SECONDS)  # in steps: Ctrl-C doesn't end a wait without an end on Windows
                 each_tick()
+                stopping += TICK_SECONDS * self._stop.is_set()
+                if stopping > self._jobs.stop_seconds + LAST_SECONDS:
+                    raise DatabaseUnavailable("the database doesn't answer; the worker left without telling it.")
         except BaseException:
             self._stop.set()
-            thread.join()
+            thread.join(self._jobs.stop_seconds)
             raise
         if self._error is not None:
             raise self._error
@@ -156,7 +161,7 @@ class Shift:
             if later:
                 raise
             report.failed += 1
-        add(self._report, report)
+        self._report.add(report)
         if report.failed and (now := self._jobs.log.get(session.id)):
             self._say(f"session {session.id} is marked failed: {now.error}")
 
@@ -164,7 +169,7 @@ class Shift:
         if user_id is None or week is None:
             return
         try:
-            await _in_thread(self._jobs.consolidate_week, user_id, date.fromisoformat(week), self._report)
+            self._report.add_week(await _in_thread(self._jobs.consolidate_week, user_id, date.fromisoformat(week)))
         except Exception as error:
             self._failed(f"the week of {week}", context.job, error, context.job.attempts + 1 < MOST_TRIES)
             raise

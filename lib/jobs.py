@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from tqdm.auto import tqdm
 
-from lib.errors import InvalidInput
+from lib.errors import InvalidInput, shown
 from lib.formation import extract_pending
-from lib.job_queue import JobQueue, JobReport, add
+from lib.job_queue import JobQueue, JobReport
 from lib.job_worker import Shift, work
 
 
@@ -49,10 +49,9 @@ class Jobs(JobQueue):
         """
         report = JobReport()
         if not self.on_postgres:
-            extracted = extract_pending(self.log, self.store, self.model, rules=self.rules, progress=progress)
-            add(report, extracted)
+            report.add(extract_pending(self.log, self.store, self.model, rules=self.rules, progress=progress))
             while self.due:
-                self.consolidate_week(*self.due[0], report)
+                report.add_week(self.consolidate_week(*self.due[0]))
                 self.due.pop(0)
             return report
         with tqdm(total=self.log.counts()["pending"], unit="session", disable=not progress) as bar:
@@ -81,4 +80,6 @@ class Jobs(JobQueue):
                 "workers need PostgreSQL, where many processes can share the jobs, and this is SQLite. Set "
                 "POSTGRES_URL, or call Jobs(engine).run_waiting(), which does the same work in this process."
             )
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidInput(f"concurrency must be a whole number above 0, not {shown(concurrency)}.")
         work(self, concurrency, until_empty, weekly, stop or threading.Event(), say)
