@@ -21,7 +21,7 @@ FLOORS = {
     "practice_model": 2,  # a package: its own modules may import one another
     "copied": 1, "bulk": 2, "comparing": 3, "copying": 4,
     "ranking": 3, "ann": 3, "indexing": 3, "archive": 3, "direct": 3, "history": 3, "practice": 3, "chat_model": 3,
-    "sessions": 3,
+    "sessions": 3, "partitions": 3,
     "matrices": 4, "forgetting": 4, "upserts": 4, "preflight": 4,
     "store": 5, "candidates": 5,
     "versions": 6, "cache": 6, "learning": 6,
