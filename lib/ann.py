@@ -33,6 +33,12 @@ _SCHEMA = (
     "WHERE e.extname = 'vector'"
 )
 
+# "id", or with the user where the table is partitioned: see lib.partitions.
+_INDEX_KEY = (
+    "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_index JOIN pg_attribute "
+    "ON attrelid = indrelid AND attnum = ANY (indkey) WHERE indrelid = 'memory_index'::regclass AND indisprimary"
+)
+
 
 def table_of(dimensions: int) -> str:
     """The table that holds vectors of so many numbers, beside `memory_index`.
@@ -120,9 +126,11 @@ def _prepare(engine: Engine | Connection, dimensions: int) -> str | None:
     table = table_of(dimensions)
     with write_transaction(engine) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_ANN_LOCK})
+        key = connection.scalar(text(_INDEX_KEY))
         for definition in (
-            f"CREATE TABLE IF NOT EXISTS {table} (id bigint PRIMARY KEY REFERENCES memory_index ON DELETE CASCADE, "
-            f"user_id varchar(50) NOT NULL, model text NOT NULL, vector {schema}.halfvec({dimensions:d}) NOT NULL)",
+            f"CREATE TABLE IF NOT EXISTS {table} (id bigint PRIMARY KEY, user_id varchar(50) NOT NULL, "
+            f"model text NOT NULL, vector {schema}.halfvec({dimensions:d}) NOT NULL, "
+            f"FOREIGN KEY ({key}) REFERENCES memory_index ({key}) ON DELETE CASCADE)",
             f"CREATE INDEX IF NOT EXISTS ix_{table}_of_user ON {table} (user_id, model, id)",
         ):
             connection.execute(text(definition))

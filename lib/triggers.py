@@ -4,13 +4,18 @@ By triggers and not by code of the store: an update then can't forget it, a plai
 store's upsert stays one statement that needn't know what it replaces.
 """
 
+# The user is named wherever the id would do, because the tables may be partitioned by user: see lib.partitions.
+
 # The columns of a version: it was the memory's value since the version before it ended, or else since the memory
 # came. Not `old.updated_at`: a put of an equal value moves that, and there would be a gap between two versions.
 _KEEP = """
     INSERT INTO memory_versions (memory_id, user_id, value, written_at, replaced_at) VALUES (
         old.id, old.user_id, old.value,
         coalesce(
-            (SELECT replaced_at FROM memory_versions WHERE memory_id = old.id ORDER BY id DESC LIMIT 1),
+            (
+                SELECT replaced_at FROM memory_versions
+                WHERE memory_id = old.id AND user_id = old.user_id ORDER BY id DESC LIMIT 1
+            ),
             old.created_at
         ),
         new.updated_at
@@ -18,10 +23,10 @@ _KEEP = """
 """
 
 # It is indexed anew when somebody searches next: see lib.indexing.
-_UNINDEX = "DELETE FROM memory_index WHERE memory_id = old.id;"
+_UNINDEX = "DELETE FROM memory_index WHERE memory_id = old.id AND user_id = old.user_id;"
 
 # Of a deleted turn, the words stand in the index rows of its neighbours, too: the whole conversation is indexed anew.
-_ITS_SESSION = "SELECT session FROM memory_index WHERE memory_id = old.id"
+_ITS_SESSION = "SELECT session FROM memory_index WHERE memory_id = old.id AND user_id = old.user_id"
 _OF_SESSION = "FROM memory_index WHERE user_id = old.user_id AND session = ({session})"
 
 # json() takes the spacing out, in case somebody writes JSON in another layout than the store's. It refuses what is no

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from lib.database import connect, create_tables, write_transaction
 from lib.local_postgres import start_postgres
+from lib.partitions import create_partitioned_tables
 from lib.store import MemoryStore
 from lib.urls import parse_url
 
@@ -70,6 +71,9 @@ def postgres_url(postgres_server_url: str) -> Iterator[str]:
     """The URL of a schema of our own, with the tables, on that server."""
     with fresh_schema(postgres_server_url) as url:
         engine = connect(url, pool_size=1)
+        # WORKBOOK_TEST_PARTITIONS=8 runs every test on partitioned tables: see test_partitions.py.
+        if partitions := os.environ.get("WORKBOOK_TEST_PARTITIONS"):
+            create_partitioned_tables(engine, int(partitions))
         create_tables(engine)
         engine.dispose()
         yield url

@@ -46,6 +46,7 @@ FLOORS = {
     "context_trial": 14, "job_trial": 14, "postgres_trial": 14,
     "copied": 1, "bulk": 3, "comparing": 4, "copying": 5,
     "practice_watcher": 5,
+    "partitions": 4,
     "exercises": 15,  # a package, too
     "__init__": 16, "__main__": 16,
 }  # fmt: skip
