@@ -15,7 +15,7 @@ HEAVY = {"langchain", "langchain_core", "langchain_openai", "onnxruntime", "pand
 
 # A module imports only from floors below its own. A new module needs a place here: as low as it can be.
 FLOORS = {
-    "errors": 0, "items": 0, "postgres_watcher": 0, "settings": 0, "namespaces": 0, "triggers": 0,
+    "errors": 0, "helpers": 0, "items": 0, "postgres_watcher": 0, "settings": 0, "namespaces": 0, "triggers": 0,
     "models": 1, "values": 1, "postgres_programs": 1, "postgres_settings": 1, "outages": 1,
     "local_postgres": 2, "embeddings": 1, "reset": 1, "quoting": 1,
     "terms": 2, "scored": 1, "report": 1, "conditions": 2, "database": 2, "structured": 2,
@@ -30,7 +30,7 @@ FLOORS = {
     "formation": 9,
     "jobs": 10, "answering": 10,
     "plots": 11, "lesson": 11, "chat_widget": 11,
-    "formation_trial": 12, "retrieval_trial": 12, "evaluation_moments": 12,
+    "formation_trial": 12, "load_trial": 6, "retrieval_trial": 12, "evaluation_moments": 12,
     "context_trial": 13,
     "exercises": 14,  # a package, too
     "__init__": 15, "__main__": 15,
