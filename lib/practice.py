@@ -2,17 +2,15 @@
 
 import atexit
 import contextlib
-import os
 import subprocess
-import sys
 import uuid
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from lib.database import connect, create_tables
 from lib.errors import InvalidDatabaseURL, WorkbookError
+from lib.helpers import start_helper
 from lib.poolers import is_pooled
 from lib.urls import configured_url, parse_url
 
@@ -94,20 +92,7 @@ def _practice_schema(url: str) -> Engine:
 
 def _watch(schema: str, url: str) -> subprocess.Popen:
     """The process that drops the schema after ours has ended."""
-    root = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    # A session of its own, so that the notebook's stop button doesn't reach it; -P, so that no file of the folder that
-    # we are in is taken for a module.
-    apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
-    watcher = subprocess.Popen(
-        [sys.executable, "-P", "-m", "lib.practice_watcher"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        **apart,
-    )
+    watcher = start_helper("practice_watcher")
     watcher.stdin.write(f"{schema} {url}\n")
     watcher.stdin.flush()
     return watcher

@@ -13,7 +13,7 @@ from lib.practice import drop_when_free
 
 def main() -> int:
     requests = requests_of(os.getppid())
-    job = next(requests, None)  # the schema, a space, the URL; not an argument, which every user could read
+    job = next(requests, None)  # the schema, a space, the URL
     if job is None:
         return 1
     for _ in requests:

@@ -81,7 +81,8 @@ class SessionLog:
         transcript: at least one dict with turn (a whole number, no two alike), speaker ("user" or "assistant") and
             text; with its details at most 10 MB of JSON.
         started_at, ended_at: aware; without them, the end is now and the start is the end.
-        session_id: a UUID. Handing in the same one again changes nothing. One that was begun as a
+        session_id: a UUID. Handing in the same one again changes nothing; so give one to be able to call again after
+            a DatabaseUnavailable, or the conversation may be kept twice. One that was begun as a
             `ConversationSession` is completed, and keeps its start and details if none are given.
         Errors: InvalidInput, before anything is stored.
         """

@@ -12,6 +12,7 @@ from lib.ann import is_synchronized, nearest, synchronize, table_of
 from lib.candidates import state_of
 from lib.database import connect, create_tables, read_transaction, statement, write_transaction
 from lib.errors import TablesMissing
+from lib.local_postgres import start_postgres
 from lib.retrieval import reembed, retrieve
 from lib.store import MemoryStore
 
@@ -24,6 +25,29 @@ def approximate_from_few_on(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "EXACT_UP_TO", FEW)
     monkeypatch.setattr(candidates, "BY_VECTOR", 20)
     monkeypatch.setattr(candidates, "BY_WORDS", 0)  # so that all that is found is found by its vector
+
+
+@pytest.fixture(scope="module")
+def postgres_server_url(postgres_server_url: str) -> Iterator[str]:
+    """The server of the other tests, or, where that has no pgvector, the one that came along."""
+    engine = connect(postgres_server_url, pool_size=1)
+    with statement(engine) as connection:
+        there = ann._available(connection)
+    engine.dispose()
+    if there:
+        yield postgres_server_url
+        return
+    with start_postgres() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def postgres_engine(postgres_server_url: str) -> Iterator[Engine]:
+    with fresh_schema(postgres_server_url) as url:
+        engine = connect(url)
+        create_tables(engine)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture

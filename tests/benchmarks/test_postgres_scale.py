@@ -1,0 +1,185 @@
+"""PostgreSQL with many clients, with and without a pool, and with 100,000 vectors of one user: as ratios of one run.
+
+To run it (about five minutes, most of them to fill the database):
+
+    uv run pytest -n0 -s tests/benchmarks/test_postgres_scale.py
+
+The server flushes to disk, as one in production. It prints a table, and keeps it in data/benchmarks/postgres_scale.csv.
+"""
+
+import csv
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Connection, Engine, text
+from test_retrieval_speed import ZipfEmbedder, fill, zipf
+
+from lib import ann
+from lib.candidates import by_vector, state_of
+from lib.database import connect, create_tables, read_transaction
+from lib.load_trial import Throughput, throughput
+from lib.local_postgres import LocalPostgres, start_postgres
+from lib.store import MemoryStore
+
+RESULTS = Path(__file__).parents[2] / "data" / "benchmarks" / "postgres_scale.csv"
+COLUMNS = ("measure", "compared", "value", "other", "ratio", "bound", "unit", "date", "python", "postgres", "machine")
+SECONDS = 2.0  # of each measure of many clients
+CLIENTS = (1, 2, 4, 8)
+VECTORS, QUESTIONS, NEAREST = 100_000, 40, 10
+RECALL = 0.95
+
+# What a ratio must keep to, on a machine that is busy with other things as well.
+AT_LEAST = {
+    # More clients than cores don't make it faster, but must not make it slow: nobody waits for another's locks.
+    "puts, 8 clients : 1": 0.8,
+    "reads, 8 clients : 1": 0.8,
+    # To open a connection takes the server a new process.
+    "puts, pooled : unpooled": 2.0,
+    "reads, pooled : unpooled": 5.0,
+    "recall@10, HNSW : exact": RECALL,
+    "time, exact : HNSW": 3.0,
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalPostgres]:
+    with start_postgres(durable=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def engine(server: LocalPostgres) -> Iterator[Engine]:
+    engine = connect(server.url)
+    create_tables(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def report(server: LocalPostgres) -> Iterator[Callable[..., None]]:
+    rows: list[dict[str, Any]] = []
+
+    def note(measure: str, compared: str, value: float, other: float, unit: str) -> None:
+        """Add a row, and hold its ratio against its bound, if it has one."""
+        ratio, bound = value / other, AT_LEAST.get(f"{measure}, {compared}", "")
+        rows.append(
+            {
+                "measure": measure, "compared": compared, "value": f"{value:.5g}", "other": f"{other:.5g}",
+                "ratio": f"{ratio:.2f}", "bound": bound, "unit": unit, "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                "python": platform.python_version(), "postgres": server.version,
+                "machine": f"{os.cpu_count()} processor cores",
+            }
+        )  # fmt: skip
+        assert bound == "" or ratio >= bound, rows[-1]
+
+    yield note
+    print("\n\n" + table(rows))
+    write(rows)
+
+
+def test_many_clients_together_do_no_less_than_one(engine: Engine, report: Callable[..., None]) -> None:
+    measured = {clients: throughput(engine, clients, SECONDS) for clients in CLIENTS}
+
+    one = measured[1]
+    for clients in CLIENTS[1:]:
+        many = measured[clients]
+        report("puts", f"{clients} clients : 1", many.puts_per_second, one.puts_per_second, "a second")
+        report("reads", f"{clients} clients : 1", many.reads_per_second, one.reads_per_second, "a second")
+
+
+def test_a_pool_of_connections_pays(engine: Engine, report: Callable[..., None]) -> None:
+    pooled: Throughput = throughput(engine, 1, SECONDS)
+    unpooled: Throughput = throughput(engine, 1, SECONDS, pooled=False)
+
+    report("puts", "pooled : unpooled", pooled.puts_per_second, unpooled.puts_per_second, "a second")
+    report("reads", "pooled : unpooled", pooled.reads_per_second, unpooled.reads_per_second, "a second")
+
+
+def test_the_approximate_index_finds_nearly_what_the_exact_search_finds_and_sooner(
+    engine: Engine, report: Callable[..., None]
+) -> None:
+    store, embedder, user_id = MemoryStore(engine), ZipfEmbedder(), "ada"
+    fill(store, user_id, VECTORS, embedder)
+    questions = embedder.embed([" ".join(f"w{word}" for word in words) for words in zipf(QUESTIONS, 6, seed=5)])
+    found: dict[str, list[list[int]]] = {"HNSW": [], "exact": [], "in memory": []}
+    times: dict[str, list[float]] = {name: [] for name in found}
+
+    with read_transaction(engine) as connection:
+        state = state_of(connection, user_id, embedder.name)
+        everything = ann.table_of(embedder.dimensions)
+        arguments = (connection, user_id, embedder.name)
+        by = {
+            "HNSW": lambda question: ann.nearest(*arguments, question, NEAREST, state.newest),
+            "exact": lambda question: exact(connection, everything, user_id, embedder.name, question),
+            # The matrix of all vectors, which this process keeps: no server, but 77 MB for each such user.
+            "in memory": lambda question: in_memory(engine, connection, user_id, embedder.name, question, state),
+        }
+        for question in questions:
+            for name, search in by.items():  # in turns, so that a busy moment hits all of them
+                began = time.perf_counter()
+                found[name].append(search(question))
+                times[name].append(1000 * (time.perf_counter() - began))
+
+    recall = statistics.mean(len(set(a) & set(b)) / NEAREST for a, b in zip(found["HNSW"], found["exact"], strict=True))
+    ms = {name: statistics.median(some[5:]) for name, some in times.items()}
+    assert state.count == VECTORS
+    report("time", "exact : HNSW", ms["exact"], ms["HNSW"], "ms")
+    report("time", "in memory : HNSW", ms["in memory"], ms["HNSW"], "ms")
+    report("recall@10", "HNSW : exact", recall, 1.0, "share")
+
+
+def exact(connection: Connection, everything: str, user_id: str, model: str, question: np.ndarray) -> list[int]:
+    """The nearest by comparing the question with every vector, in the server."""
+    connection.execute(text("SET LOCAL enable_indexscan = off"))
+    query = text(
+        f"SELECT id FROM {everything} WHERE user_id = :user_id AND model = :model "
+        "ORDER BY vector <#> CAST(:question AS halfvec) LIMIT :count"
+    )
+    parameters = {"user_id": user_id, "model": model, "question": ann._as_text(question), "count": NEAREST}
+    found = list(connection.scalars(query, parameters))
+    connection.execute(text("SET LOCAL enable_indexscan = on"))
+    return found
+
+
+def in_memory(
+    engine: Engine, connection: Connection, user_id: str, model: str, question: np.ndarray, state: Any
+) -> list[int]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lib.candidates.EXACT_UP_TO", VECTORS)
+        return by_vector(engine, connection, user_id, model, question, state)[:NEAREST]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [f"{'measure':<10} {'compared':<20} {'value':>8} {'other':>8} {'ratio':>7} {'at least':>8}  unit"]
+    lines += [
+        f"{row['measure']:<10} {row['compared']:<20} {row['value']:>8} {row['other']:>8} {row['ratio']:>7} "
+        f"{row['bound']:>8}  {row['unit']}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Into the CSV file, in place of earlier rows of the same measures; a run of one test keeps the others' rows."""
+
+    def place(row: dict[str, Any]) -> tuple[str, str]:
+        return row["measure"], row["compared"]
+
+    fresh = {place(row) for row in rows}
+    kept: list[dict[str, Any]] = []
+    if RESULTS.exists():
+        with RESULTS.open(newline="", encoding="utf-8") as file:
+            kept = [row for row in csv.DictReader(file) if place(row) not in fresh]
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(kept + rows, key=place))
