@@ -23,8 +23,8 @@ from sqlalchemy import (
 
 from lib.ann import nearest
 from lib.binding import TOKENS_VIEW, bound
-from lib.conditions import not_lapsed
-from lib.indexing import SAMPLED_ONE_IN, VECTOR_TYPE, sample_token, token
+from lib.conditions import not_lapsed, of_user
+from lib.indexing import SAME_MEMORY, SAMPLED_ONE_IN, VECTOR_TYPE, sample_token, token
 from lib.items import MemoryItem
 from lib.matrices import Matrices
 from lib.models import IndexedMemory, Memory
@@ -189,13 +189,12 @@ def load(connection: Connection, index_ids: Sequence[int], user_id: str, now: da
     """The candidates with these row numbers that are this user's, and haven't lapsed by `now`."""
     import numpy as np
 
-    query = _WHOLE.join_from(_index, _memories, _index.c.memory_id == _memories.c.id)
+    query = _WHOLE.join_from(_index, _memories, SAME_MEMORY).where(of_user(_index.c.user_id, user_id))
     found = []
     for start in range(0, len(index_ids), 500):
         some = list(index_ids[start : start + 500])
-        # Whose it is, and until when, is looked at here: as conditions, SQLite would read all of the user's memories.
         for row in connection.execute(query.where(_one_of(connection, some))):
-            if row.user_id != user_id or (row.expires_at and row.expires_at <= now):
+            if row.expires_at and row.expires_at <= now:
                 continue
             vector = np.frombuffer(row.vector, VECTOR_TYPE).astype(np.float32)
             found.append(Candidate(row.id, MemoryItem(*row[:7]), json.loads(row.terms), row.length, vector, *row[11:]))
@@ -218,9 +217,11 @@ def neighbours_of(connection: Connection, candidate: Candidate, reach: int, now:
     if candidate.session is None:
         return []
     here = tuple_(_index.c.happened_at, _index.c.memory_id)
-    own = select(_index.c.memory_id).where(_index.c.id == candidate.index_id).scalar_subquery()
-    place = tuple_(bindparam("at", candidate.happened_at, _index.c.happened_at.type), own)
-    query = _ITEM.join_from(_index, _memories, _index.c.memory_id == _memories.c.id).where(
+    own = select(_index.c.memory_id).where(
+        _index.c.id == candidate.index_id, of_user(_index.c.user_id, candidate.item.user_id)
+    )
+    place = tuple_(bindparam("at", candidate.happened_at, _index.c.happened_at.type), own.scalar_subquery())
+    query = _ITEM.join_from(_index, _memories, SAME_MEMORY).where(
         _index.c.user_id == candidate.item.user_id, _index.c.session == candidate.session, not_lapsed(now)
     )
     before = query.where(here < place).order_by(_index.c.happened_at.desc(), _index.c.memory_id.desc()).limit(reach)
@@ -231,7 +232,7 @@ def neighbours_of(connection: Connection, candidate: Candidate, reach: int, now:
 
 def allowed(connection: Connection, user_id: str, model: str, conditions: Sequence[ColumnElement[bool]]) -> list[int]:
     """Row numbers of all memories of the user that meet the conditions."""
-    query = select(_index.c.id).join(_memories, _index.c.memory_id == _memories.c.id)
+    query = select(_index.c.id).join(_memories, SAME_MEMORY)
     return list(
         connection.scalars(
             query.where(_memories.c.user_id == user_id, _index.c.model == model, *conditions).order_by(_index.c.id)

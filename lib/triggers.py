@@ -10,7 +10,10 @@ _KEEP = """
     INSERT INTO memory_versions (memory_id, user_id, value, written_at, replaced_at) VALUES (
         old.id, old.user_id, old.value,
         coalesce(
-            (SELECT replaced_at FROM memory_versions WHERE memory_id = old.id ORDER BY id DESC LIMIT 1),
+            (
+                SELECT replaced_at FROM memory_versions WHERE memory_id = old.id AND user_id = old.user_id
+                ORDER BY id DESC LIMIT 1
+            ),
             old.created_at
         ),
         new.updated_at
@@ -18,10 +21,10 @@ _KEEP = """
 """
 
 # It is indexed anew when somebody searches next: see lib.indexing.
-_UNINDEX = "DELETE FROM memory_index WHERE memory_id = old.id;"
+_UNINDEX = "DELETE FROM memory_index WHERE memory_id = old.id AND user_id = old.user_id;"
 
 # Of a deleted turn, the words stand in the index rows of its neighbours, too: the whole conversation is indexed anew.
-_ITS_SESSION = "SELECT session FROM memory_index WHERE memory_id = old.id"
+_ITS_SESSION = "SELECT session FROM memory_index WHERE memory_id = old.id AND user_id = old.user_id"
 _OF_SESSION = "FROM memory_index WHERE user_id = old.user_id AND session = ({session})"
 
 # json() takes the spacing out, in case somebody writes JSON in another layout than the store's. It refuses what is no
