@@ -75,14 +75,14 @@ def synchronize(engine: Engine | Connection, user_id: str, embedder: "Embedder")
         return False
     table = table_of(embedder.dimensions)
     missing = text(
-        f"SELECT i.id, i.vector FROM memory_index i LEFT JOIN {table} a ON a.id = i.id "
+        f"SELECT i.id, i.vector FROM memory_index i LEFT JOIN {table} a ON a.id = i.id AND a.user_id = i.user_id "
         "WHERE i.user_id = :user_id AND i.model = :model AND i.id > :after AND a.id IS NULL ORDER BY i.id LIMIT :chunk"
     )
     insert = text(
         f"INSERT INTO {table} (id, user_id, model, vector) SELECT i.id, i.user_id, i.model, "
         f"CAST(v.vector AS {schema}.halfvec) "
         "FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[])) AS v (id, vector) "
-        "JOIN memory_index i ON i.id = v.id ON CONFLICT (id) DO NOTHING"
+        "JOIN memory_index i ON i.id = v.id AND i.user_id = :user_id ON CONFLICT (id) DO NOTHING"
     )
     parameters: dict[str, Any] = {"user_id": user_id, "model": embedder.name, "after": -1, "chunk": CHUNK}
     with tqdm(desc="approximate index", unit="vector", unit_scale=True, disable=None) as bar:
@@ -92,7 +92,7 @@ def synchronize(engine: Engine | Connection, user_id: str, embedder: "Embedder")
                 if not rows:
                     break
                 vectors = [_as_text(np.frombuffer(row.vector, "<f2")) for row in rows]
-                connection.execute(insert, {"ids": [row.id for row in rows], "vectors": vectors})
+                connection.execute(insert, {"user_id": user_id, "ids": [row.id for row in rows], "vectors": vectors})
             parameters["after"] = rows[-1].id
             bar.update(len(rows))
     if bound(engine):

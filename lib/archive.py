@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Text, delete, insert, literal, select, tuple_
+from sqlalchemy import Connection, Engine, Text, and_, delete, insert, literal, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from lib.conditions import check_address, check_count, check_name, not_lapsed
+from lib.conditions import check_address, check_count, check_name, not_lapsed, of_user
 from lib.database import hold_user, statement, write_transaction
 from lib.errors import InvalidInput, shown
 from lib.items import ArchivedItem, ArchivedList
@@ -41,7 +41,8 @@ def _move_batch(
     wanted = tuple_(_memories.c.namespace, _memories.c.key).in_(addresses)
     there = select(_memories.c.id).where(_memories.c.user_id == user_id, wanted, not_lapsed(now))
     # Locked before they are copied: what a put changed between the copy and the deletion would be lost.
-    these = _memories.c.id.in_(connection.scalars(there.with_for_update()).all())
+    ids = connection.scalars(there.with_for_update()).all()
+    these = and_(_memories.c.id.in_(ids), of_user(_memories.c.user_id, user_id))
     # Copied by the database, so that a value stays what it is to the last digit.
     copied = select(*[_memories.c[name] for name in _KEPT], *extra.values()).where(these)
     connection.execute(insert(_archived).from_select([*_KEPT, *extra], copied))
@@ -72,7 +73,8 @@ def bring_back(engine: Engine | Connection, user_id: str, namespace: str, key: s
             return False
         connection.execute(delete(_memories).filter_by(**address).where(_memories.c.expires_at <= now))
         copied = select(*[_archived.c[name] for name in _KEPT], literal(prepare(found.value)[2], Text))
-        copied = copied.where(_archived.c.id == found.id)
+        this = and_(_archived.c.id == found.id, of_user(_archived.c.user_id, user_id))
+        copied = copied.where(this)
         into = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(_memories)
         # Whether the address is free is the database's to say: a put may have come since anybody looked.
         back = into.from_select([*_KEPT, "search_text"], copied).on_conflict_do_nothing()
@@ -81,7 +83,7 @@ def bring_back(engine: Engine | Connection, user_id: str, namespace: str, key: s
                 f"{namespace}/{key} is the address of a current memory, which restoring would replace. "
                 "Delete or archive that one first, or read the old one with archived()."
             )
-        connection.execute(delete(_archived).where(_archived.c.id == found.id))
+        connection.execute(delete(_archived).where(this))
         return True
 
 

@@ -13,6 +13,7 @@ MISSING_RIGHT = "42501"  # PostgreSQL's code for it, and for a row that a policy
 MISSING_TABLE = "42P01"  # also where the role has no right to the schema
 INVALID_VALUE = "22023"  # of a setting, such as a role that there isn't
 USER_SETTING = "workbook.user_id"  # what the policies compare a row's user with
+TOKENS_VIEW = "own_memory_tokens"  # rows of memory_index, of the user who is named: see lib.isolation
 _OPTION = "workbook_user"  # among the execution options of an engine and of its connections
 # All of it LOCAL: it ends with the transaction, so nothing stays on a pooled connection, nor on one that a pooler in
 # front of the server lends to somebody else for the next transaction. The path as it was found, because "$user" in it

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, and_, case, cast, func, literal, or_, select
+from sqlalchemy import ARRAY, BindParameter, ColumnElement, String, Text, and_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Numeric
 
 from lib.errors import InvalidInput, shown
@@ -66,6 +68,32 @@ def not_lapsed(
     Whoever reads memories adds it: lapsed ones stay in the table until `MemoryStore.expire` deletes them.
     """
     return or_(table.expires_at.is_(None), table.expires_at > now)
+
+
+class _Unsought(FunctionElement):
+    """A column as it is, which SQLite doesn't look rows up by."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(_Unsought)
+def _as_it_is(element: _Unsought, compiler: Any, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(_Unsought, "sqlite")
+def _with_a_sign(element: _Unsought, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"
+
+
+def of_user(column: ColumnElement[str], user_id: Any) -> ColumnElement[bool]:
+    """The condition that rows which are found by their ids are this user's.
+
+    Every statement names its user, so that the tables may be parted by users. SQLite, which knows no numbers of rows,
+    would else read all of the user's rows, and look among them for the ids.
+    """
+    return _Unsought(column) == user_id
 
 
 def folded_term(term: str) -> str:

@@ -9,10 +9,11 @@ from datetime import datetime
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, delete, insert, or_, select, text
+from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, text
 from tqdm.auto import tqdm
 
 from lib.binding import bound
+from lib.conditions import of_user
 from lib.database import hold_user, statement, write_transaction
 from lib.errors import InvalidInput
 from lib.models import IndexedMemory, Memory, as_utc
@@ -36,6 +37,7 @@ VECTOR_TYPE = "<f2"  # float16: half the space of float32, and cosines differ by
 
 _index = IndexedMemory.__table__
 _memories = Memory.__table__
+SAME_MEMORY = and_(_index.c.memory_id == _memories.c.id, _index.c.user_id == _memories.c.user_id)
 _ROW = select(_memories.c.id, _memories.c.value, _memories.c.updated_at)
 
 
@@ -68,7 +70,8 @@ def bring_up_to_date(
     with tqdm(total=len(waiting), unit="memory", desc="indexing", disable=not show) as bar:
         for chunk in _some(waiting, CHUNK):
             with statement(engine) as connection:
-                new = [_indexable(*row) for row in connection.execute(_ROW.where(_memories.c.id.in_(chunk)))]
+                these = _ROW.where(_memories.c.id.in_(chunk), of_user(_memories.c.user_id, user_id))
+                new = [_indexable(*row) for row in connection.execute(these)]
                 known = _same_sessions(connection, user_id, {row.session for row in new if row.session})
             written += _write(engine, user_id, _entries(user_id, new, known, embedder))
             bar.update(len(chunk))
@@ -133,7 +136,7 @@ def sample_token(token: str) -> str:
 
 def _missing(user_id: str, model: str) -> Any:
     """The ids of the memories that aren't indexed by this model, oldest first."""
-    indexed = _memories.outerjoin(_index, _index.c.memory_id == _memories.c.id)
+    indexed = _memories.outerjoin(_index, SAME_MEMORY)
     missing = or_(_index.c.id.is_(None), _index.c.model != model)
     return (
         select(_memories.c.id)
@@ -147,7 +150,7 @@ def _same_sessions(connection: Connection, user_id: str, sessions: set[str]) -> 
     """The memories of these sessions that are indexed, by whatever model."""
     found = []
     for some in _some(sorted(sessions)):
-        query = _ROW.add_columns(_index.c.context_hash).join(_index, _index.c.memory_id == _memories.c.id)
+        query = _ROW.add_columns(_index.c.context_hash).join(_index, SAME_MEMORY)
         rows = connection.execute(query.where(_index.c.user_id == user_id, _index.c.session.in_(some)))
         found += [_indexable(*row) for row in rows]
     return found
@@ -228,10 +231,11 @@ def _write(engine: Engine | Connection, user_id: str, entries: list[tuple[_Index
         # On PostgreSQL they are held until we end, so that no update comes between this look and our rows.
         same = set()
         for some in _some(sorted(values)):
-            held = select(_memories.c.id, _memories.c.value).where(_memories.c.id.in_(some))
-            found = connection.execute(held.with_for_update(read=True))
+            theirs = (_memories.c.id.in_(some), of_user(_memories.c.user_id, user_id))
+            held = select(_memories.c.id, _memories.c.value).where(*theirs).with_for_update(read=True)
+            found = connection.execute(held)
             same |= {row.id for row in found if row.value == values[row.id]}
-            connection.execute(delete(_index).where(_index.c.memory_id.in_(some)))
+            connection.execute(delete(_index).where(_index.c.memory_id.in_(some), of_user(_index.c.user_id, user_id)))
         rows = [entry for row, entry in entries if row.memory_id in same]
         if not rows:
             return 0

@@ -5,7 +5,7 @@ import re
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.binding import MISSING_RIGHT, USER_SETTING, BoundUser, bound, bound_engine
+from lib.binding import MISSING_RIGHT, TOKENS_VIEW, USER_SETTING, BoundUser, bound, bound_engine
 from lib.conditions import check_name
 from lib.database import write_transaction
 from lib.errors import InvalidInput, IsolationUnavailable, TablesMissing, shown
@@ -22,6 +22,10 @@ _RIGHTS = {
 }
 _RIGHTS_ANN = "SELECT, INSERT"
 _ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+
+# Seen with the owner's rights, and so with the index on tokens: see lib.candidates. Its own condition does what the
+# policy does. Who writes SQL may find out how PostgreSQL comes to it, but no more than numbers and hashes are in it.
+_VIEW = f"{TOKENS_VIEW} AS SELECT id, user_id, tokens FROM memory_index WHERE user_id {OWN}"
 
 _ROLE = """
     SELECT r.rolsuper OR r.rolbypassrls AS sees_all, EXISTS (
@@ -104,6 +108,8 @@ def disable_row_level_security(engine: Engine, *, role: str = ROLE) -> None:
                 connection.execute(text(f'DROP POLICY "{policy}" ON {table}'))
             if ours and not _policies(connection, table):
                 connection.execute(text(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"))
+                if table == "memory_index":
+                    connection.execute(text(f"DROP VIEW {TOKENS_VIEW}"))
     with write_transaction(engine) as connection:
         _lock(connection)
         connection.execute(text(f'REVOKE ALL ON SCHEMA {_schema(connection)} FROM "{role}"'))
@@ -185,7 +191,9 @@ def _protect(connection: Connection, table: str, role: str) -> None:
         policies[f"{role}_shared"] = f'FOR SELECT TO "{role}" USING (user_id IS NULL)'
     rights = _RIGHTS_ANN if table.startswith("memory_ann_") else _RIGHTS.get(table, _ALL_RIGHTS)
     enabled = text("SELECT relrowsecurity FROM pg_class WHERE oid = CAST(:table AS regclass)")
+    view = [f"CREATE OR REPLACE VIEW {_VIEW}", f'GRANT SELECT ON {TOKENS_VIEW} TO "{role}"']
     statements = [
+        *(view if table == "memory_index" else []),
         *(f'CREATE POLICY "{name}" ON {table} {rule}' for name, rule in policies.items() if name not in there),
         *([] if connection.scalar(enabled, {"table": table}) else [f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"]),
         f'GRANT {rights} ON {table} TO "{role}"',

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Engine, Select, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from lib.conditions import check_name
+from lib.conditions import check_name, of_user
 from lib.database import add_user, hold_user, statement, write_transaction
 from lib.errors import ClaimLost, InvalidInput, shown
 from lib.items import FinishedSession, SessionList
@@ -102,8 +102,8 @@ class SessionLog:
         with write_transaction(self._engine) as connection:
             add_user(connection, user_id, now)
             self._insert(connection, {"started_at": ended, "metadata": {}, "attempts": 0, **row, **given}, given)
-            owner = connection.scalar(select(_sessions.c.user_id).where(_sessions.c.id == row["id"]))
-            if owner != user_id:
+            ours = select(_sessions.c.id).where(_sessions.c.id == row["id"], of_user(_sessions.c.user_id, user_id))
+            if connection.scalar(ours) is None:
                 raise InvalidInput(f"session_id {row['id']} is another user's. Leave it out to get a new one.")
         return row["id"]
 
