@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from lib.database import connect, statement
+from lib.database import connect
 from lib.errors import DatabaseUnavailable, InvalidInput, shown
 from lib.helpers import start_helper
+from lib.job_tables import url_of
 from lib.postgres_watcher import requests_of
 from lib.store import MemoryStore
 
@@ -43,7 +44,7 @@ def throughput(engine: Engine, clients: int, seconds: float = 1.0, *, pooled: bo
     """
     if not isinstance(clients, int) or not 1 <= clients <= MOST_CLIENTS:
         raise InvalidInput(f"clients must be a whole number from 1 to {MOST_CLIENTS}, not {shown(clients)}.")
-    url = _url_for_others(engine)
+    url = url_of(engine)
     users = [f"load-trial-{number}" for number in range(clients)]
     helpers = [start_helper("load_trial") for _ in users]
     try:
@@ -64,21 +65,6 @@ def throughput(engine: Engine, clients: int, seconds: float = 1.0, *, pooled: bo
         for user_id in users:
             store.forget_user(user_id)
     return Throughput(clients, *(round(rate) for rate in counted))
-
-
-def _url_for_others(engine: Engine) -> str:
-    """The URL that leads another process to the same database and schema."""
-    url = engine.url
-    if engine.dialect.name == "sqlite":
-        if url.database in (None, "", ":memory:"):
-            raise InvalidInput("SQLite in memory can't be shared by processes. Use a file, or PostgreSQL.")
-    else:
-        with statement(engine) as connection:
-            schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
-        schema = schema.replace("\\", "\\\\").replace(" ", "\\ ")
-        options = f"{url.query.get('options', '')} -csearch_path={schema}".strip()
-        url = url.update_query_dict({"options": options})
-    return url.render_as_string(hide_password=False)
 
 
 def _say(helper: Any, message: Any) -> None:

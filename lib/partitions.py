@@ -5,9 +5,6 @@ table's; VACUUM and the building of an index go partition by partition. `users` 
 takes the oldest conversation of all users, and the id of one is unique among them all.
 """
 
-import json
-from typing import Any
-
 from sqlalchemy import (
     Connection,
     Engine,
@@ -93,23 +90,6 @@ def partition_sizes(engine: Engine, table: str = "memories") -> dict[str, int]:
         rows = connection.execute(text(f"SELECT tableoid::regclass::text, count(*) FROM {table} GROUP BY tableoid"))
         counts = {name.rpartition(".")[2]: count for name, count in rows}
     return {name: counts.get(name, 0) for name in sorted(names, key=lambda name: (len(name), name))}
-
-
-def plan_of(connection: Connection, sql: str, parameters: dict[str, Any] | None = None) -> str:
-    """How PostgreSQL would execute a query, as text. parameters: the values of its `:names`."""
-    return "\n".join(connection.scalars(text(f"EXPLAIN (COSTS OFF) {sql}"), parameters or {}))
-
-
-def partitions_read(connection: Connection, sql: str, parameters: dict[str, Any] | None = None) -> list[str]:
-    """The tables and partitions that PostgreSQL would read for a query, by name."""
-    found = connection.scalar(text(f"EXPLAIN (FORMAT JSON) {sql}"), parameters or {})
-    plans, names = list(found if isinstance(found, list) else json.loads(found)), set()
-    while plans:
-        plan = plans.pop()
-        if "Relation Name" in plan:
-            names.add(plan["Relation Name"])
-        plans += [plan["Plan"]] if "Plan" in plan else plan.get("Plans", [])
-    return sorted(names, key=lambda name: (len(name), name))
 
 
 def _partition(table: Table) -> None:

@@ -13,6 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 from sqlalchemy import Engine, text
 
+from lib.database import connect
 from lib.errors import InvalidInput
 from lib.lesson import TODAY, Clock
 from lib.plots import COLORS, new_axes, show_figure
@@ -86,6 +87,13 @@ def _shown(cell: Any) -> list[Any]:
         output.get("text") or dict(output.get("data", {})) for output in cell.outputs if output.get("name") != "stderr"
     ]
     return [part for part in shown if isinstance(part, str) or "application/vnd.jupyter.widget-view+json" not in part]
+
+
+def new_database(engine: Engine, name: str) -> Engine:
+    """An engine on a new, empty database of the same server."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    return connect(engine.url.set(database=name).render_as_string(hide_password=False))
 
 
 def fill(engine: Engine, *, users: int, memories: int) -> MemoryStore:
