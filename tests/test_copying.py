@@ -350,6 +350,30 @@ def test_writers_of_the_target_are_not_disturbed(pair: tuple[Engine, Engine], sm
         assert store.list_namespaces(f"user-{number}")["facts"] == 2
 
 
+@pytest.mark.parametrize("pair", ["sqlite-postgresql"], indirect=True)  # SQLite lets nobody write in between
+def test_a_put_between_our_look_and_our_write_stays(
+    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = pair
+    filled(source, users=1)
+    copy_memories(source, target)
+    MemoryStore(target).clear("user-0", "facts")
+    original, overtaken = lib.copying.insert_rows, []
+
+    def late(connection: Any, table: Any, rows: list[dict[str, Any]]) -> int:
+        if table.name == "memories" and not overtaken:
+            overtaken.append(MemoryStore(target).put("user-0", "facts", "home", {"n": "newer"}))
+        return original(connection, table, rows)
+
+    monkeypatch.setattr(lib.copying, "insert_rows", late)
+
+    result = copy_memories(source, target)
+
+    assert result.verified
+    assert numbers(result.memories) == {"in_source": 3, "copied": 1, "already_there": 1, "kept": 1}
+    assert MemoryStore(target).search("user-0", "facts", key_prefix="home") == overtaken
+
+
 # --- what the target has of its own ---------------------------------------------------------------
 
 

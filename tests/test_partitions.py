@@ -18,7 +18,7 @@ from lib.copying import copy_memories
 from lib.database import connect, create_tables
 from lib.errors import InvalidInput
 from lib.items import Forgotten
-from lib.models import Base
+from lib.models import Base, new_id
 from lib.partitions import (
     PARTITIONED,
     create_partitioned_tables,
@@ -214,7 +214,7 @@ def test_a_query_that_names_its_user_reads_one_partition_and_another_all(store: 
 
 
 CALLS = {
-    "put": lambda store: store.put("ada", "facts", "home", {"n": 2}),
+    "put": lambda store: store.put("ada", "facts", "home", {"n": new_id()}),  # another value, so that the triggers run
     "get": lambda store: store.get("ada", "facts", "home"),
     "search": lambda store: store.search("ada", "facts"),
     "search all": lambda store: store.search("ada"),
