@@ -15,7 +15,7 @@ from lib.bulk import Row, among, beyond, delete_rows, find, insert_rows, page
 from lib.comparing import KINDS, Kind, Look, compare, earlier_versions, histories, in_target, row_sum, to_write
 from lib.conditions import check_address, check_name
 from lib.copied import Copied, CopiedTable
-from lib.database import add_user, read_transaction, statement, write_transaction
+from lib.database import add_user, read_transaction, safe, statement, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing
 from lib.models import USER_ID_LENGTH, ArchivedMemory, IndexedMemory, Memory, PastVersion, User, new_id, utcnow
 from lib.values import prepare
@@ -64,7 +64,7 @@ def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None,
     for side, engine in (("source", source), ("target", target)):
         _check_tables(side, engine)
     if _same_database(source, target):
-        raise InvalidInput(f"source and target are one database, {source.url!r}: there is nothing to move.")
+        raise InvalidInput(f"source and target are one database, {safe(source.url)}: there is nothing to move.")
     in_source, in_target = _counts(source, user_id), _counts(target, user_id)
     rows = sum(in_source[kind.name] for kind in KINDS)
     with tqdm(total=2 * rows, unit="row", unit_scale=True, desc="copying", disable=not progress) as bar:

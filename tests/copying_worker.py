@@ -1,17 +1,23 @@
 """A process of its own that copies memories, to be killed in the middle by the tests of lib.copying.
 
-SOURCE_URL=… TARGET_URL=… python copying_worker.py     prints "begun" before the copy, and "done" if it comes so far
+SOURCE_URL=… TARGET_URL=… python copying_worker.py     prints "wrote" in the transaction of each write
 """
 
 import os
+from typing import Any
 
 import lib.bulk
-from lib.copying import copy_memories
+import lib.copying
 from lib.database import connect
+
+
+def insert_rows(*arguments: Any) -> int:
+    count = lib.bulk.insert_rows(*arguments)
+    print("wrote", flush=True)
+    return count
+
 
 if __name__ == "__main__":
     lib.bulk.PAGE_ROWS = 50  # many transactions, so that there is much to be interrupted between and in
-    source, target = connect(os.environ["SOURCE_URL"]), connect(os.environ["TARGET_URL"])
-    print("begun", flush=True)
-    copy_memories(source, target)
-    print("done", flush=True)
+    lib.copying.insert_rows = insert_rows
+    lib.copying.copy_memories(connect(os.environ["SOURCE_URL"]), connect(os.environ["TARGET_URL"]))
