@@ -530,9 +530,9 @@ def test_of_sixty_conversations_and_three_workers_of_which_two_are_killed_each_i
 ) -> None:
     jobs = Jobs(postgres)
     actor.behaviour.first_token_ms = 60
-    ids = hand_in(jobs, 60)
 
     with workers(3, postgres, model=actor) as crew:
+        ids = hand_in(jobs, 60)
         drain(jobs, at={0.2: crew.kill, 0.5: crew.kill}, progress=False, timeout_seconds=60)
         alive = crew.alive
 
