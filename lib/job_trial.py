@@ -102,6 +102,8 @@ def workers(
 ) -> Iterator[Workers]:
     """So many processes of `workbook worker` on this engine's database, ready to work; they stop with the block.
 
+    Hand in within the block: the first one that is ready doesn't wait for the others.
+
     model: a practice model that they ask; None for the model that `chat_model()` gives here.
     heartbeat_seconds, retry_seconds: as for `Jobs`; short, because a lesson waits for what a product needn't.
     """

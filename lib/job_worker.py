@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from procrastinate import App, PsycopgConnector, RetryDecision
+from procrastinate import App, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 from procrastinate.retry import BaseRetryStrategy
@@ -25,9 +25,6 @@ from lib.errors import DatabaseUnavailable, WorkbookError
 from lib.formation import ExtractionReport
 from lib.job_queue import CONSOLIDATE, EXTRACT, MOST_TRIES, JobQueue, JobReport, reason
 from lib.job_tables import QUEUE, url_of
-
-if TYPE_CHECKING:
-    from procrastinate.job_context import JobContext
 
 WEEKLY, EACH_MONDAY = "workbook:weekly", "0 3 * * 1"  # 03:00; Procrastinate goes by UTC
 MISSED_HEARTBEATS = 3
@@ -58,6 +55,7 @@ class Shift:
         self._wait, self._concurrency, self._until_empty, self._weekly = wait, concurrency, until_empty, weekly
         self._stop_at_error, self._stop = stop_at_error, stop or threading.Event()
         self._error: Exception | None = None
+        self._retry = _Retry(0 if stop_at_error else jobs.retry_seconds)
         self._dead_after = MISSED_HEARTBEATS * jobs.heartbeat_seconds
 
     def run(self, each_tick: Callable[[], None] = lambda: None) -> None:
@@ -135,7 +133,7 @@ class Shift:
         # A week, so that a Monday on which no worker ran at 03:00 is made up for by the next one to start.
         late = timedelta(days=7).total_seconds()
         app = App(connector=PsycopgConnector(kwargs=options, min_size=1), periodic_defaults={"max_delay": late})
-        retry = _Retry(0 if self._stop_at_error else self._jobs.retry_seconds)
+        retry = self._retry
         app.task(name=EXTRACT, queue=QUEUE, retry=retry, pass_context=True)(self._extract)
         app.task(name=CONSOLIDATE, queue=QUEUE, retry=retry, pass_context=True)(self._consolidate)
         weekly = app.task(name=WEEKLY, queue=QUEUE, retry=retry)(self._week_ended)
@@ -145,7 +143,7 @@ class Shift:
 
     # --- the tasks. One that has lost its arguments is of a user who was forgotten while it ran. ---
 
-    async def _extract(self, context: "JobContext", session_id: str | None = None, user_id: str | None = None) -> None:
+    async def _extract(self, context: JobContext, session_id: str | None = None, user_id: str | None = None) -> None:
         session = None if session_id is None else self._jobs.log.claim(session_id=session_id)
         if session is None:
             return  # done, gone, failed, or in other hands: if those don't finish it, the sweep makes a new job
@@ -165,7 +163,7 @@ class Shift:
         if report.failed and (now := self._jobs.log.get(session.id)):
             self._say(f"session {session.id} is marked failed: {now.error}")
 
-    async def _consolidate(self, context: "JobContext", user_id: str | None = None, week: str | None = None) -> None:
+    async def _consolidate(self, context: JobContext, user_id: str | None = None, week: str | None = None) -> None:
         if user_id is None or week is None:
             return
         try:
@@ -179,8 +177,8 @@ class Shift:
         await _in_thread(self._jobs.week_ended, week)
 
     def _failed(self, what: str, job: Job, error: Exception, later: bool) -> None:
-        wait = self._jobs.retry_seconds * 3**job.attempts
-        self._say(f"{what}: {reason(error)}; {f'again in {wait:g} s' if later else 'given up'}")
+        then = f"again in {self._retry.wait(job):g} s" if later else "given up"
+        self._say(f"{what}: {reason(error)}; {then}")
         if self._stop_at_error:
             self._error = self._error or error
             self._stop.set()
@@ -230,12 +228,15 @@ class _Retry(BaseRetryStrategy):
     def __init__(self, seconds: float):
         self._seconds = seconds
 
+    def wait(self, job: Job) -> float:
+        return self._seconds * 3**job.attempts
+
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision(retry_in={"seconds": 0})
         if job.attempts + 1 >= MOST_TRIES:
             return None
-        return RetryDecision(retry_in={"seconds": self._seconds * 3**job.attempts})
+        return RetryDecision(retry_in={"seconds": self.wait(job)})
 
 
 def work(

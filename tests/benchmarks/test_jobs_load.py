@@ -47,8 +47,8 @@ def test_none_is_lost_and_none_is_done_twice(engine: Engine) -> None:
         chance = random.Random(run)
         moments = sorted(round(chance.uniform(0.05, 0.8), 2) for _ in range(KILLS))
         with start_practice_model(behaviour=Behaviour(first_token_ms=ANSWER_MS)) as model:
-            ids = hand_in(jobs, SESSIONS)
             with workers(WORKERS, engine, model=model) as crew:
+                ids = hand_in(jobs, SESSIONS)
                 drained = drain(jobs, at=dict.fromkeys(moments, crew.kill), progress=False)
             found, calls = outcome(jobs, ids), model.usage.calls
         print(f"\nkilled at {moments}: {found}, {calls} calls, {drained.seconds[-1]:.1f} s")
