@@ -45,7 +45,7 @@ AT_LEAST = {
     "puts, pooled : unpooled": 2.0,
     "reads, pooled : unpooled": 5.0,
     "recall@10, HNSW : exact": RECALL,
-    "time, exact : HNSW": 3.0,
+    "time, exact : HNSW": 1.5,
 }
 
 
