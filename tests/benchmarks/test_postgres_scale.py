@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parents[2] / "data" / "benchmarks" / "postgres_scale.cs
 COLUMNS = ("measure", "compared", "value", "other", "ratio", "bound", "unit", "date", "python", "postgres", "machine")
 SECONDS = 2.0  # of each measure of many clients
 CLIENTS = (1, 2, 4, 8)
-VECTORS, QUESTIONS, NEAREST = 100_000, 40, 10
+VECTORS, QUESTIONS, NEAREST = 100_000, 120, 10
 RECALL = 0.95
 
 # What a ratio must keep to, on a machine that is busy with other things as well.
