@@ -10,11 +10,14 @@ try:
         ExtractionFailed,
         InvalidDatabaseURL,
         InvalidInput,
+        IsolationUnavailable,
         ModelUnavailable,
+        NotYourRows,
         ServerStartError,
         TablesMissing,
         WorkbookError,
     )
+    from lib.isolation import as_user, disable_row_level_security, enable_row_level_security
     from lib.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
     from lib.models import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
     from lib.retrieval import Weights, reembed, retrieve
@@ -50,12 +53,14 @@ __all__ = [
     "Forgotten",
     "InvalidDatabaseURL",
     "InvalidInput",
+    "IsolationUnavailable",
     "Memory",
     "MemoryItem",
     "MemoryList",
     "MemoryStore",
     "MemoryVersion",
     "ModelUnavailable",
+    "NotYourRows",
     "ScoredList",
     "ScoredMemory",
     "ServerStartError",
@@ -64,8 +69,11 @@ __all__ = [
     "User",
     "Weights",
     "WorkbookError",
+    "as_user",
     "connect",
     "create_tables",
+    "disable_row_level_security",
+    "enable_row_level_security",
     "reembed",
     "retrieve",
     "utcnow",
