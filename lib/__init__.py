@@ -17,7 +17,7 @@ try:
         TablesMissing,
         WorkbookError,
     )
-    from lib.isolation import as_user, enable_row_level_security
+    from lib.isolation import as_user, disable_row_level_security, enable_row_level_security
     from lib.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
     from lib.models import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
     from lib.retrieval import Weights, reembed, retrieve
@@ -72,6 +72,7 @@ __all__ = [
     "as_user",
     "connect",
     "create_tables",
+    "disable_row_level_security",
     "enable_row_level_security",
     "reembed",
     "retrieve",

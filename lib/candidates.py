@@ -232,9 +232,6 @@ def neighbours_of(connection: Connection, candidate: Candidate, reach: int, now:
 
 def allowed(connection: Connection, user_id: str, model: str, conditions: Sequence[ColumnElement[bool]]) -> list[int]:
     """Row numbers of all memories of the user that meet the conditions."""
-    query = select(_index.c.id).join(_memories, SAME_MEMORY)
-    return list(
-        connection.scalars(
-            query.where(_memories.c.user_id == user_id, _index.c.model == model, *conditions).order_by(_index.c.id)
-        )
-    )
+    query = select(_index.c.id).join(_memories, _index.c.memory_id == _memories.c.id)
+    theirs = (_memories.c.user_id == user_id, of_user(_index.c.user_id, user_id), _index.c.model == model)
+    return list(connection.scalars(query.where(*theirs, *conditions).order_by(_index.c.id)))

@@ -726,9 +726,9 @@ def test_an_owner_who_may_not_make_roles_is_told_what_an_administrator_can_do(
 
 def test_who_is_not_the_owner_can_be_bound_and_enable_nothing(owner: Engine, login: Callable[[str], str]) -> None:
     name = make_url(login("CREATEROLE")).username
-    requests = connect(owner.url.set(username=name, password="pw").render_as_string(hide_password=False))
     with owner.begin() as connection:
         connection.execute(text(f"GRANT {ROLE} TO {name}"))
+    requests = connect(owner.url.set(username=name, password="pw").render_as_string(hide_password=False))
 
     with pytest.raises(IsolationUnavailable, match="the owner of the tables"):
         enable_row_level_security(requests, role="workbook_test_third")
