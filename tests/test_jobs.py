@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import openai
 import pytest
 from conftest import ROOT, empty, fresh_schema
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event, make_url, text
 
 from lib.chat_model import chat_model
 from lib.consolidation import users_with_episodes
@@ -584,16 +584,18 @@ def test_a_job_that_takes_too_long_is_given_back_when_its_worker_stops(postgres:
 
 
 def test_a_worker_that_loses_its_database_connections_goes_on(postgres: Engine, actor: PracticeModel) -> None:
-    jobs = jobs_on(postgres, actor)
+    jobs, name = jobs_on(postgres, actor), "workbook_test_victim"
+    victim = connect(make_url(url_of(postgres)).update_query_dict({"application_name": name}).render_as_string(False))
 
-    with working(jobs):
+    with working(jobs_on(victim, actor)):
         wait_until(lambda: count(postgres, "procrastinate_workers") == 1)
-        ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
-        run(postgres, f"{ours} AND pid <> pg_backend_pid()", name=NAME)
+        terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name"
+        run(postgres, terminate, name=name)
         jobs.session_ended("ada", TALK)
         drain(jobs, progress=False, timeout_seconds=20)
 
     assert jobs.log.counts()["extracted"] == 1
+    victim.dispose()
 
 
 def test_a_worker_whom_others_took_for_dead_goes_on(postgres: Engine, actor: PracticeModel) -> None:
