@@ -207,7 +207,7 @@ def outcome(jobs: Jobs, session_ids: Sequence[str]) -> Outcome:
     return Outcome(len(session_ids), times[1], lost, times[2], sum(session.attempts for session in sessions))
 
 
-def throughput(
+def speed_by_workers(
     engine: Engine,
     counts: Sequence[int] = (1, 2, 4),
     *,

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from lib.database import connect, create_tables, write_transaction
 from lib.job_tables import create_job_tables
-from lib.job_trial import drain, hand_in, outcome, throughput, workers
+from lib.job_trial import drain, hand_in, outcome, speed_by_workers, workers
 from lib.jobs import Jobs
 from lib.local_postgres import start_postgres
 from lib.practice_model import Behaviour, start_practice_model
@@ -59,7 +59,7 @@ def test_none_is_lost_and_none_is_done_twice(engine: Engine) -> None:
 
 def test_more_workers_are_faster(engine: Engine) -> None:
     with start_practice_model(behaviour=Behaviour(first_token_ms=ANSWER_MS)) as model:
-        found = throughput(engine, (1, 2, 4), sessions=SESSIONS, progress=False, model=model)
+        found = speed_by_workers(engine, (1, 2, 4), sessions=SESSIONS, progress=False, model=model)
     print("\nconversations a second, by workers:", {count: round(rate, 1) for count, rate in found.items()})
 
     assert found[4] > 2 * found[1]
