@@ -63,8 +63,10 @@ def _steps(node: dict[str, Any]) -> list[Step]:
         name += f" using {node['Index Name']}"
     if "Relation Name" in node:
         name += f" on {node['Relation Name']}"
-    step = Step(name, round((node["Actual Rows"] + thrown_away) * loops), node["Actual Total Time"] * loops)
-    return [step, *(below for inner in node.get("Plans", ()) for below in _steps(inner) if loops)]
+    below = [step for inner in node.get("Plans", ()) for step in _steps(inner)]
+    # To sort, a step looks at all that it gets, also where it hands on only the first.
+    came = node["Plans"][0]["Actual Rows"] if node["Node Type"] == "Sort" else node["Actual Rows"] + thrown_away
+    return [Step(name, round(came * loops), node["Actual Total Time"] * loops), *below]
 
 
 def plans(found: Mapping[str, Plan], *, title: str, alt: str) -> None:

@@ -40,6 +40,8 @@ def curves(
         axes.plot(x, y, color=color, linestyle=style, linewidth=2, label=name)
     axes.set_ylim(0, None)
     axes.set_xlim(0, None)
+    if all(isinstance(value, int) for x, _ in series.values() for value in x):  # no half a client
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     show_figure(axes, alt)
 

@@ -239,10 +239,12 @@ WRONG = [
     ("7.3", always("CREATE INDEX i ON sessions (ended_at)"), "doesn't use it|doesn't lead to"),
     ("7.3", always("CREATE INDEX i ON sessions (user_id, ended_at DESC)"), "throws away"),
     ("7.3", always("CREATE INDEX i ON session (user_id)"), "the database refuses it"),
+    ("7.3", always("CREATE INDEX i ON sessions (user_id, ended_at) WHERE user_id IS NOT NULL"), "throws away"),
     ("7.4", lambda job_id, user_id, text, send, done: send(user_id, text), "got 3 mails"),
     ("7.4", remind_marking_first, "a job that failed is tried again"),
     ("7.4", remind_by_text, "tell them apart by the job's id"),
     ("7.5", lambda user_id, shards: hash(user_id) % shards, "another one in each process"),
+    ("7.5", lambda user_id, shards: abs(hash(f"user {user_id}")) % shards, "another one in each process"),
     ("7.5", lambda user_id, shards: ord(user_id[0]) % shards, "spread them evenly"),
     ("7.5", lambda user_id, shards: user_id, "return a whole number"),
 ]
@@ -280,6 +282,17 @@ def test_a_wrong_answer_is_refused_and_the_fault_named(number, answer, named):
 
     assert said.startswith("not right yet: ")
     assert any(part in said for part in named.split("|")), said
+
+
+def test_what_only_postgresql_knows_is_accepted_for_an_index():
+    check_all_chapters_are_loaded()
+    answers = [
+        "CREATE INDEX CONCURRENTLY ON sessions (user_id, state, ended_at DESC)",
+        "create index ON sessions USING btree (user_id, state, ended_at) INCLUDE (id)",
+        "CREATE INDEX i ON sessions (user_id, ended_at) WHERE state = 'failed'",
+    ]
+
+    assert {verdict("7.3", always(answer)) for answer in answers} == {"passed. Well done."}
 
 
 def test_untouched_stubs_are_told_not_yet():

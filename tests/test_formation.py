@@ -281,9 +281,7 @@ def start(url: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, str(script), "2"], env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_conversations_with_a_worker_killed_twice_are_extracted_once_each(
-    database_url: str, engine: Engine
-) -> None:
+def test_conversations_with_a_worker_killed_twice_are_extracted_once_each(database_url: str, engine: Engine) -> None:
     shared = connect(database_url)
     log, store = SessionLog(shared), MemoryStore(shared)
     sentence = "My house number is {}. I prefer short answers."

@@ -1,7 +1,9 @@
 """Checks of chapter 07: a URL's driver, the size of a pool, an index that sorts, jobs twice, and shards."""
 
+import re
 import sqlite3
 from collections import Counter
+from types import FunctionType
 
 from lib.exercises import exercise, wrong
 
@@ -60,12 +62,16 @@ def index_for_failed(answer):
     statement = answer()
     if not isinstance(statement, str) or "create" not in statement.lower():
         wrong(f"return the statement as a text, CREATE INDEX … ON sessions (…), not {statement!r}.")
+    given = statement
+    for pattern in (r"\bCONCURRENTLY\b", r"\bUSING\s+btree\b", r"\bINCLUDE\s*\([^)]*\)"):  # PostgreSQL's alone
+        given = re.sub(pattern, "", given, flags=re.IGNORECASE)
+    given = re.sub(r"INDEX\s+ON\b", "INDEX unnamed ON", given, flags=re.IGNORECASE)
     database = sqlite3.connect(":memory:")
     database.execute("CREATE TABLE sessions (id TEXT, user_id TEXT, state TEXT, ended_at TEXT)")
     rows = [(str(n), f"user_{n % 7}", ("failed", "extracted")[n % 2], f"2026-03-{n:04}") for n in range(2000)]
     database.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?)", rows)
     try:
-        database.execute(statement)
+        database.execute(given)
     except sqlite3.Error as error:
         wrong(f"the database refuses it: {error}.")
     database.execute("ANALYZE")
@@ -78,7 +84,8 @@ def index_for_failed(answer):
         wrong(f"it doesn't lead to the user's rows: {plan}.")
     if "TEMP B-TREE" in plan:
         wrong(f"the rows are still sorted: {plan}. After the columns with =, the one that orders.")
-    if "state=?" not in plan and "where" not in statement.lower():
+    partial = re.search(r"where.*state\s*=\s*'failed'", statement, re.IGNORECASE | re.DOTALL)
+    if "state=?" not in plan and not partial:
         wrong(f"it reads all of the user's conversations and throws away those that didn't fail: {plan}.")
 
 
@@ -120,7 +127,8 @@ def shard_of(answer):
     for user, shard in zip(users, found, strict=True):
         if not isinstance(shard, int) or isinstance(shard, bool) or not 0 <= shard < 8:
             wrong(f"{user!r} is on shard {shard!r}; return a whole number from 0 to 7.")
-    if found == [hash(user) % 8 for user in users]:
+    elsewhere = FunctionType(answer.__code__, {**answer.__globals__, "hash": lambda value: hash(("x", value))})
+    if not answer.__closure__ and [elsewhere(user, 8) for user in users] != found:
         wrong("Python's hash() of a text is another one in each process: the next process would look elsewhere.")
     if found != [answer(user, 8) for user in users]:
         wrong("asked twice, it gives two answers: then nobody finds their memories again.")
