@@ -19,7 +19,7 @@ from lib.binding import bound
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL
 from lib.models import Base, User
 from lib.outages import errors_translated, notice_lost_connections, why_unreachable
-from lib.poolers import is_pooled, without_mark
+from lib.poolers import is_pooled, mark, without_mark
 from lib.triggers import TRIGGERS
 from lib.urls import FORMS, configured_url, parse_url, safe
 
@@ -60,6 +60,8 @@ def _pg_engine(url: URL, options: dict) -> Engine:
     if is_pooled(url):
         arguments["prepare_threshold"] = None  # what is prepared on one connection would be looked for on another
     engine = create_engine(without_mark(url), connect_args=arguments, **options)
+    if is_pooled(url):
+        mark(engine)
     notice_lost_connections(engine)
     return engine
 

@@ -16,6 +16,7 @@ from lib.formation import MOST_CLAIMS, ExtractionReport, extract_claimed
 from lib.items import FinishedSession
 from lib.job_tables import QUEUE, check_job_tables
 from lib.models import as_utc, utcnow
+from lib.poolers import is_marked
 from lib.sessions import SessionLog
 from lib.store import MemoryStore
 
@@ -76,7 +77,7 @@ class JobQueue:
         retry_seconds: float = 3,
         stop_seconds: float = 20,
         rules: bool = False,
-        listen: bool = True,
+        listen: bool | None = None,
         poll_seconds: float = 5,
     ):
         times = {"heartbeat_seconds": heartbeat_seconds, "retry_seconds": retry_seconds, "poll_seconds": poll_seconds}
@@ -87,7 +88,7 @@ class JobQueue:
         self.log = SessionLog(engine, now=now, lease_seconds=lease_seconds)
         self.store = MemoryStore(engine, now=now)
         self.heartbeat_seconds, self.retry_seconds, self.stop_seconds = heartbeat_seconds, retry_seconds, stop_seconds
-        self.listen, self.poll_seconds = listen, poll_seconds
+        self.listen, self.poll_seconds = not is_marked(engine) if listen is None else listen, poll_seconds
         self._model, self._model_lock = model, threading.Lock()
         self._now, self._lease_seconds, self.rules = now, lease_seconds, rules
         self.on_postgres = engine.dialect.name == "postgresql"

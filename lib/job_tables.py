@@ -4,6 +4,7 @@ from sqlalchemy import Connection, Engine, text
 
 from lib.database import statement, write_transaction
 from lib.errors import InvalidInput, TablesMissing
+from lib.poolers import MARK, is_marked
 
 QUEUE = "workbook"  # ours: jobs of others who share the tables are never read, run or deleted
 CREATE_JOB_TABLES_LOCK = 7_155_204
@@ -87,4 +88,6 @@ def url_of(engine: Engine) -> str:
     if path is not None:
         escaped = path.replace("\\", r"\\").replace(" ", r"\ ")
         url = url.update_query_dict({"options": f"{url.query.get('options', '')} -csearch_path={escaped}".strip()})
+    if is_marked(engine):
+        url = url.update_query_dict({MARK: "true"})
     return url.render_as_string(hide_password=False)

@@ -25,6 +25,7 @@ from lib.errors import DatabaseUnavailable, WorkbookError
 from lib.formation import ExtractionReport
 from lib.job_queue import CONSOLIDATE, EXTRACT, MOST_TRIES, JobQueue, JobReport, reason
 from lib.job_tables import QUEUE, url_of
+from lib.poolers import without_mark
 
 WEEKLY, EACH_MONDAY = "workbook:weekly", "0 3 * * 1"  # 03:00; Procrastinate goes by UTC
 MISSED_HEARTBEATS = 3
@@ -127,7 +128,7 @@ class Shift:
 
     def _app(self) -> App:
         options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-        options |= self._jobs.engine.dialect.create_connect_args(make_url(url_of(self._jobs.engine)))[1]
+        options |= self._jobs.engine.dialect.create_connect_args(without_mark(make_url(url_of(self._jobs.engine))))[1]
         if not self._jobs.listen:
             options["prepare_threshold"] = None
         # A week, so that a Monday on which no worker ran at 03:00 is made up for by the next one to start.

@@ -30,6 +30,7 @@ class Jobs(JobQueue):
     rules: as for `extract_pending` and `consolidate`.
     listen: hear of new jobs at once, by LISTEN. A pooler that lends connections for a transaction (PgBouncer's
         transaction mode) doesn't carry that: False asks for jobs every poll_seconds only, and prepares no statements.
+        None: as `connect` has found it.
 
     >>> from lib.database import connect, create_tables
     >>> engine = connect("sqlite://")

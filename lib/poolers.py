@@ -2,11 +2,13 @@
 
 import re
 
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 MARK = "pgbouncer"  # in a URL's query, as other libraries write it: ?pgbouncer=true
 # Supabase's and PgBouncer's usual ports for it. Supabase's pooler on 5432 keeps a connection for a whole session.
 PORTS = (6543, 6432)
+_OPTION = "workbook_pooled"  # among an engine's execution options
 # Neon's, also behind Vercel; and Supabase's, of which the port decides.
 _NEON = re.compile(r"^[^.]+-pooler\.")
 
@@ -31,3 +33,13 @@ def is_pooled(url: URL) -> bool:
 def without_mark(url: URL) -> URL:
     """The URL without `?pgbouncer=…`, which the driver doesn't know."""
     return url.difference_update_query([MARK])
+
+
+def mark(engine: Engine) -> None:
+    """Note on an engine that there is a pooler between."""
+    engine.update_execution_options(**{_OPTION: True})
+
+
+def is_marked(engine: Engine) -> bool:
+    """Whether `connect` has found a pooler between this engine and the server."""
+    return bool(engine.get_execution_options().get(_OPTION))

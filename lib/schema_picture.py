@@ -1,8 +1,10 @@
 """The tables of a live database as a diagram: read from the server, not from the models."""
 
+import warnings
 from collections.abc import Sequence
 
 from sqlalchemy import Engine, MetaData, Table, text
+from sqlalchemy.exc import SAWarning
 
 from lib.errors import TablesMissing
 from lib.plots import COLORS, new_axes, show_figure
@@ -21,7 +23,8 @@ def reflected(engine: Engine, names: Sequence[str]) -> dict[str, Table]:
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":  # a practice database is a schema that the URL doesn't name
             schema = connection.scalar(text("SELECT current_schema()"))
-        metadata.reflect(connection, schema=schema, only=lambda name, _: name in names)
+        with warnings.catch_warnings(action="ignore", category=SAWarning):  # of types that an extension has brought
+            metadata.reflect(connection, schema=schema, only=lambda name, _: name in names)
     found = {table.name: table for table in metadata.tables.values()}
     if missing := [name for name in names if name not in found]:
         raise TablesMissing(f"there is no table {', '.join(missing)}. Call create_tables(engine) first.")

@@ -15,7 +15,7 @@ from other_peoples_tables import changes_since, differences, furnish, libpq, pho
 
 from lib.local_postgres import start_postgres
 
-NOTEBOOK = "notebooks/02_build_the_store.ipynb"
+NOTEBOOK = "notebooks/03_memory_types.ipynb"
 CHANGES = {
     "a row": "INSERT INTO public.memories (user_id) VALUES ('zoe')",
     "a value": "UPDATE somebody.memories SET id = 3 WHERE id = 2",

@@ -17,7 +17,11 @@ from sqlalchemy import text
 from lib.database import connect, create_tables
 from lib.errors import InvalidDatabaseURL
 from lib.isolation import as_user, enable_row_level_security
+from lib.job_tables import create_job_tables
+from lib.job_trial import drain, hand_in, outcome, workers
+from lib.jobs import Jobs
 from lib.local_postgres import start_postgres
+from lib.practice_model import start_practice_model
 from lib.retrieval import retrieve
 from lib.store import MemoryStore
 from lib.urls import parse_url
@@ -117,4 +121,20 @@ def test_search_and_row_level_security_hold_through_it(pooled_url):
 
     assert leaked == set()
     assert retrieve(stores["ada"], "ada", "Where does ada live?")[0].item.key == "home"
+    engine.dispose()
+
+
+def test_workers_do_their_jobs_through_it(pooled_url, direct_url):
+    direct = connect(direct_url)
+    create_job_tables(direct)
+    direct.dispose()
+    engine = connect(f"{pooled_url}?pgbouncer=true")
+    with start_practice_model() as model:
+        jobs = Jobs(engine)
+        with workers(2, engine, model=model):
+            session_ids = hand_in(jobs, 20)
+            drain(jobs, progress=False, timeout_seconds=60)
+
+        assert not jobs.listen
+        assert outcome(jobs, session_ids).once == 20
     engine.dispose()
