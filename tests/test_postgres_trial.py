@@ -13,7 +13,9 @@ from lib.local_postgres import start_postgres
 from lib.plans import explain
 from lib.postgres_trial import (
     fill,
+    in_the_middle,
     index_sizes,
+    new_database,
     on_both,
     reset_statistics,
     run_chapter,
@@ -154,6 +156,26 @@ def test_the_approximate_index_misses_some_and_a_late_filter_more(own_engine):
 
     assert exact["recall"] == 1 and few["recall"] < 0.7 < many["recall"]
     assert trial.ask(users=20)["found"] < 10 == trial.ask(users=20, iterative=True)["found"]
+
+
+def test_what_happens_in_the_middle_happens_once_and_is_waited_for():
+    seen = []
+
+    for number in in_the_middle(range(6), lambda: seen.append("half")):
+        seen.append(number)
+
+    assert [each for each in seen if each != "half"] == list(range(6))
+    assert seen.count("half") == 1 and seen.index("half") >= 3
+
+
+def test_a_new_database_is_empty_and_on_the_same_server(own_engine):
+    other = new_database(own_engine, "another")
+
+    with pytest.raises(TablesMissing):
+        schema_picture.reflected(other, ["memories"])
+    with other.connect() as connection:
+        assert connection.scalar(text("SELECT current_database()")) == "another"
+    other.dispose()
 
 
 def test_a_chapter_that_is_not_there_is_refused():
