@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, func, select
 
 from lib.binding import bound
 from lib.cache_rows import of_scope
@@ -64,7 +64,9 @@ def evict(engine: Engine, now: datetime, limits: Eviction) -> int:
         excess = _excess(connection, limits)
     for start in range(0, len(excess), BATCH):
         with write_transaction(engine) as connection:
-            evicted += _delete_ids(connection, excess[start : start + BATCH])
+            these = _contents.c.id.in_(excess[start : start + BATCH])
+            held = _contents.c.id.in_(_held(connection, select(_contents.c.id).where(these)))
+            evicted += connection.execute(delete(_contents).where(held)).rowcount
     # Nobody waits for what they were to end any more: their owners died, and nobody asked again.
     with statement(engine) as connection:
         connection.execute(delete(_leases).where(_leases.c.claimed_until < now - timedelta(days=1)))
@@ -85,19 +87,17 @@ def delete_type(engine: Engine, content_type: str, scope: Scope | None) -> int:
 def _delete_where(engine: Engine, *conditions: ColumnElement[bool]) -> int:
     deleted = 0
     while True:
+        some = select(_contents.c.id).where(*conditions).limit(BATCH)
         with write_transaction(engine) as connection:
-            # One that somebody else holds is being deleted, or counted, or replaced by them; we don't wait for them
-            # while we hold others.
-            some = select(_contents.c.id).where(*conditions).limit(BATCH).with_for_update(skip_locked=True)
-            ids = connection.scalars(some).all()
-            deleted += _delete_ids(connection, ids)
-        if len(ids) < BATCH:
+            held = _held(connection, some)
+            deleted += connection.execute(delete(_contents).where(_contents.c.id.in_(held), *conditions)).rowcount
+        if len(held) < BATCH:
             return deleted
 
 
-def _delete_ids(connection: Connection, ids: Sequence[str]) -> int:
-    held = connection.scalars(select(_contents.c.id).where(_contents.c.id.in_(ids)).with_for_update(skip_locked=True))
-    return connection.execute(delete(_contents).where(_contents.c.id.in_(held.all()))).rowcount
+def _held(connection: Connection, ids: Select) -> Sequence[str]:
+    """Of these, those that nobody else is deleting, counting or replacing: we wait for nobody while we hold others."""
+    return connection.scalars(ids.with_for_update(skip_locked=True)).all()
 
 
 def _excess(connection: Connection, limits: Eviction) -> list[str]:
