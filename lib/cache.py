@@ -148,6 +148,10 @@ class ContentCache:
         row, _ = row_of(generated, now, generation_ms, checked_extras(ttl_seconds, input_summary))
         self._rows.put(entry, now, row)
 
+    def check(self, *, content_type: str, scope: Scope) -> None:
+        """Nothing, if this cache can be asked for such contents; else the error that every call would raise."""
+        self._entry("0" * 64, content_type, scope)
+
     def invalidate(self, key: str, *, content_type: str, scope: Scope) -> bool:
         """Delete one content; whether there was one. What somebody is generating for it just now isn't stored."""
         entry = self._entry(key, content_type, scope)
