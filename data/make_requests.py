@@ -16,7 +16,32 @@ REQUESTS = 5000
 START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
 DAYS = 28
 USERS = ["zoe", "tomas", "amelie", *(f"learner-{number:02}" for number in range(4, 41))]
-SERVICES = ["S3", "Lambda", "EC2", "IAM", "VPC", "RDS", "DynamoDB", "CloudFront", "Route53", "SQS", "SNS", "EBS", "EFS", "ECS", "EKS", "CloudWatch", "CloudTrail", "KMS", "Kinesis", "Athena", "Glue", "Redshift", "ElastiCache", "StepFunctions"]
+SERVICES = [
+    "S3",
+    "Lambda",
+    "EC2",
+    "IAM",
+    "VPC",
+    "RDS",
+    "DynamoDB",
+    "CloudFront",
+    "Route53",
+    "SQS",
+    "SNS",
+    "EBS",
+    "EFS",
+    "ECS",
+    "EKS",
+    "CloudWatch",
+    "CloudTrail",
+    "KMS",
+    "Kinesis",
+    "Athena",
+    "Glue",
+    "Redshift",
+    "ElastiCache",
+    "StepFunctions",
+]
 ASPECTS = ("basics", "pricing", "limits", "security", "mistakes")
 LEVELS = {"beginner": 0.55, "intermediate": 0.3, "advanced": 0.15}
 # How much is asked in each hour of the day (UTC): little at night, most before noon and after dinner.

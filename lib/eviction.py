@@ -68,8 +68,7 @@ def evict(engine: Engine, now: datetime, limits: Eviction) -> int:
             held = _contents.c.id.in_(_held(connection, select(_contents.c.id).where(these)))
             evicted += connection.execute(delete(_contents).where(held)).rowcount
     # Nobody waits for what they were to end any more: their owners died, and nobody asked again.
-    with statement(engine) as connection:
-        connection.execute(delete(_leases).where(_leases.c.claimed_until < now - timedelta(days=1)))
+    _delete_leases(engine, _leases.c.claimed_until < now - timedelta(days=1))
     return evicted
 
 
@@ -79,9 +78,24 @@ def delete_type(engine: Engine, content_type: str, scope: Scope | None) -> int:
         [table.c.content_type == content_type, *([] if scope is None else [of_scope(table, scope.user_id)])]
         for table in (_leases, _contents)
     )
-    with statement(engine) as connection:  # first: who is generating then stores nothing after we have passed
-        connection.execute(delete(_leases).where(*of_leases))
-    return _delete_where(engine, *of_contents)
+    _delete_leases(engine, *of_leases)  # first: who is generating then stores nothing after we have passed
+    deleted = _delete_where(engine, *of_contents)
+    # Those that were passed over because somebody was counting them: here all have to go.
+    with statement(engine) as connection:
+        passed_over = connection.scalars(select(_contents.c.id).where(*of_contents)).all()
+    for one in passed_over:
+        with statement(engine) as connection:
+            deleted += connection.execute(delete(_contents).where(_contents.c.id == one, *of_contents)).rowcount
+    return deleted
+
+
+def _delete_leases(engine: Engine, *conditions: ColumnElement[bool]) -> None:
+    """One by one, because they are few, and who holds none while waiting for the next is in nobody's way."""
+    with statement(engine) as connection:
+        hashes = connection.scalars(select(_leases.c.content_hash).where(*conditions)).all()
+    for one in hashes:
+        with statement(engine) as connection:
+            connection.execute(delete(_leases).where(_leases.c.content_hash == one, *conditions))
 
 
 def _delete_where(engine: Engine, *conditions: ColumnElement[bool]) -> int:

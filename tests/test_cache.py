@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from cache_worker import Worker
-from conftest import ROOT, START, Clock
+from conftest import ROOT, START, Clock, empty
 from sqlalchemy import Engine, event, select, text, update
 
 from lib.cache import ContentCache
@@ -477,8 +478,7 @@ def test_flushing_by_many_at_once_loses_and_doubles_nothing(engine: Engine, cloc
 
 def test_what_another_one_holds_is_counted_after_it_lets_go(postgres_engine: Engine, clock: Clock) -> None:
     """And what is free is counted at once: nobody who flushes waits for a row while holding others."""
-    with write_transaction(postgres_engine) as connection:
-        connection.execute(text("DELETE FROM content_cache"))
+    empty(postgres_engine)
     cache = ContentCache(postgres_engine, now=clock)
     for key in (KEY, OTHER_KEY, KEY, OTHER_KEY):
         ask(cache, Writer(), key=key)
@@ -563,6 +563,55 @@ def test_a_type_is_invalidated_in_one_scope_or_in_all(cache: ContentCache, engin
     assert cache.invalidate_type("lesson") == 2
     assert cache.invalidate_type("lesson") == 0
     assert rows(engine, "content_type") == ["quiz"] * 3
+
+
+def test_what_somebody_is_counting_is_invalidated_when_they_are_done(postgres_engine: Engine) -> None:
+    empty(postgres_engine)
+    cache = ContentCache(postgres_engine)
+    for key in (KEY, OTHER_KEY):
+        ask(cache, Writer(), key=key)
+
+    with ThreadPoolExecutor(1) as pool, write_transaction(postgres_engine) as holder:
+        holder.execute(select(ROW.c.id).limit(1).with_for_update())
+        invalidated = pool.submit(cache.invalidate_type, "lesson")
+        while len(rows(postgres_engine, "id")) == 2:
+            time.sleep(0.01)
+        holder.commit()
+
+    assert invalidated.result(timeout=20) == 2
+    assert rows(postgres_engine, "id") == []
+
+
+def test_everything_at_once_ends_well(engine: Engine) -> None:
+    """No deadlock, no error, and nobody is served what is another's."""
+    cache, store = ContentCache(engine, flush_seconds=0.01), MemoryStore(engine)
+    scopes = [SHARED, for_user("ada"), for_user("zoe")]
+    end = time.monotonic() + 1
+
+    def go_on(call: Callable[[random.Random], Any], seed: int) -> int:
+        chance, count = random.Random(seed), 0
+        while time.monotonic() < end:
+            call(chance)
+            count += 1
+        return count
+
+    def asks(chance: random.Random) -> None:
+        scope = chance.choice(scopes)
+        answer = ask(cache, lambda: {"of": repr(scope)}, key=content_hash(chance.randrange(20)), scope=scope)
+        assert answer.content == {"of": repr(scope)}
+
+    calls = [
+        *[asks] * 4,
+        lambda chance: cache.flush(),
+        lambda chance: cache.evict(max_entries=20, policy=chance.choice(["lru", "lfu"])),
+        lambda chance: cache.invalidate_type("lesson", scope=chance.choice([None, *scopes])),
+        lambda chance: store.forget_user(chance.choice(["ada", "zoe"])),
+    ]
+
+    counts = together(len(calls), lambda number: go_on(calls[number], number))
+
+    assert all(counts)
+    assert leases(engine) == 0
 
 
 def fill(cache: ContentCache, clock: Clock, count: int, **options: Any) -> list[str]:

@@ -46,6 +46,7 @@ MANY = 1000  # contents that are asked for
 ADDRESS = {"content_type": "lesson", "scope": SHARED}
 ANSWER = {"text": "S3 keeps objects in buckets. " * 20, "sources": ["s3", "buckets"], "level": "beginner"}
 ROW = CachedContent.__table__
+VERSIONS: dict[str, str] = {}  # of the servers
 
 # The largest ratio (ours : theirs) that passes; one for both kinds of database.
 TARGETS = {
@@ -74,6 +75,7 @@ def database(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[str, Engine]]:
     if request.param in servers:
+        VERSIONS[request.param] = servers[request.param].version
         url = new_database(servers[request.param].url, "cache")
     else:
         url = f"sqlite:///{tmp_path_factory.mktemp('cache') / 'cache.db'}"
@@ -243,7 +245,7 @@ def note(measure: str, database: str, times: tuple[float, float], report: list) 
         {
             "measure": measure, "database": database, "ours_us": f"{ours:.1f}", "theirs_us": f"{theirs:.1f}",
             "ratio": f"{ratio:.3f}", "target": target, "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "python": platform.python_version(), "postgres": "18.6" if database.startswith("Post") else "",
+            "python": platform.python_version(), "postgres": VERSIONS.get(database, ""),
             "machine": f"{os.cpu_count()} processor cores",
         }
     )  # fmt: skip
