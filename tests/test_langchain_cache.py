@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from conftest import empty
 from langchain.agents import create_agent
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -37,6 +38,12 @@ class City(BaseModel):
 def server() -> Iterator[PracticeModel]:
     with start_practice_model() as server:
         yield server
+
+
+@pytest.fixture
+def engine(sqlite_engine: Engine) -> Engine:
+    """One database: keys are made before it is asked. What comes back from the other one has a test of its own."""
+    return empty(sqlite_engine)
 
 
 @pytest.fixture
@@ -224,6 +231,21 @@ def test_the_answer_of_another_version_is_asked_for_anew(make: Made, server: Pra
         connection.execute(text("""UPDATE content_cache SET content = '{"generations": [{"lc": 9}]}'"""))
 
     assert calls(server, lambda: make().invoke(ASKED)) == 1
+
+
+def test_answers_come_back_from_postgresql_as_they_were(postgres_engine: Engine, server: PracticeModel) -> None:
+    cache = ContentCache(empty(postgres_engine))
+    model = cached_chat_model(chat_model(practice=server), cache, scope=SHARED)
+    blind = chat_model(practice=server, cache=LangChainCache(cache, scope=SHARED))
+
+    for one in (model, blind):
+        answers = [one.bind_tools([City], tool_choice="City").invoke("I live in Lund.") for _ in range(3)]
+        cities = [one.with_structured_output(City).invoke("I live in Lund.") for _ in range(2)]
+        assert answers[0].tool_calls == answers[2].tool_calls != []
+        assert answers[0].response_metadata == answers[2].response_metadata
+        assert cities[0] == cities[1]
+    assert (cache.metrics.hits, cache.metrics.misses) == (6, 2)
+    cache.close()
 
 
 # --- one way only ---------------------------------------------------------------------------------
