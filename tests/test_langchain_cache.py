@@ -9,6 +9,7 @@ import pytest
 from conftest import empty
 from langchain.agents import create_agent
 from langchain_core.globals import set_llm_cache
+from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_openai import ChatOpenAI
@@ -312,6 +313,15 @@ def test_it_can_be_everybodys_cache_and_be_cleared(server: PracticeModel, cache:
         set_llm_cache(None)
 
     assert paid == [1, 0, 1, 1]
+
+
+def test_nor_are_the_ids_that_an_older_langchain_leaves_in_a_prompt(engine: Engine) -> None:
+    ours = LangChainCache(ContentCache(engine), scope=SHARED)
+
+    ours.update(dumps([HumanMessage("Hello", id="1")]), "model", [ChatGeneration(message=AIMessage("Hi"))])
+
+    assert ours.lookup(dumps([HumanMessage("Hello", id="2")]), "model")[0].text == "Hi"
+    assert ours.lookup(dumps([HumanMessage("Hello!", id="1")]), "model") is None
 
 
 def test_an_answer_that_cannot_be_stored_is_still_the_callers(engine: Engine) -> None:
