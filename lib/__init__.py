@@ -3,6 +3,9 @@
 from typing import NoReturn
 
 try:
+    from lib.cache import ContentCache
+    from lib.cache_metrics import CacheMetrics
+    from lib.content_hash import content_hash, unordered
     from lib.database import connect, create_tables
     from lib.errors import (
         ClaimLost,
@@ -17,10 +20,12 @@ try:
         TablesMissing,
         WorkbookError,
     )
+    from lib.generated import Cached, Generated
     from lib.isolation import as_user, disable_row_level_security, enable_row_level_security
     from lib.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
     from lib.models import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
     from lib.retrieval import Weights, reembed, retrieve
+    from lib.scopes import SHARED, Scope, for_user
     from lib.scored import ScoredList, ScoredMemory
     from lib.sessions import SessionLog
     from lib.store import MemoryStore
@@ -41,16 +46,21 @@ except ModuleNotFoundError as error:
 
 
 __all__ = [
+    "SHARED",
     "ArchivedItem",
     "ArchivedMemory",
     "Base",
+    "CacheMetrics",
+    "Cached",
     "CachedContent",
     "ClaimLost",
+    "ContentCache",
     "ConversationSession",
     "DatabaseUnavailable",
     "ExtractionFailed",
     "FinishedSession",
     "Forgotten",
+    "Generated",
     "InvalidDatabaseURL",
     "InvalidInput",
     "IsolationUnavailable",
@@ -61,6 +71,7 @@ __all__ = [
     "MemoryVersion",
     "ModelUnavailable",
     "NotYourRows",
+    "Scope",
     "ScoredList",
     "ScoredMemory",
     "ServerStartError",
@@ -71,10 +82,13 @@ __all__ = [
     "WorkbookError",
     "as_user",
     "connect",
+    "content_hash",
     "create_tables",
     "disable_row_level_security",
     "enable_row_level_security",
+    "for_user",
     "reembed",
     "retrieve",
+    "unordered",
     "utcnow",
 ]

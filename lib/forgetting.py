@@ -14,6 +14,7 @@ from lib.models import (
     USER_ID_LENGTH,
     ArchivedMemory,
     CachedContent,
+    CacheLease,
     ConversationSession,
     Memory,
     User,
@@ -61,6 +62,8 @@ def delete_user(engine: Engine | Connection, user_id: str) -> Forgotten:
             name: connection.execute(delete(table).where(table.user_id == user_id)).rowcount
             for name, table in _TABLES.items()
         }
+        # Whoever is generating content of this user finds the lease gone, and stores nothing.
+        connection.execute(delete(CacheLease).where(CacheLease.user_id == user_id))
         jobs = delete_jobs(connection, user_id)
         connection.execute(delete(User).where(User.id == user_id))
     return Forgotten(**counts, versions=versions, jobs=jobs)

@@ -1,4 +1,4 @@
-"""The tables: users, memories with their versions and archive, sessions, content_cache; alike on both databases."""
+"""The tables: users, memories with their versions and archive, sessions, cached content; alike on both databases."""
 
 import os
 import threading
@@ -31,6 +31,7 @@ from lib.errors import InvalidInput, shown
 USER_ID_LENGTH = 50  # characters
 NAMESPACE_LENGTH = 100
 KEY_LENGTH = 200
+CONTENT_TYPE_LENGTH = 50
 SESSION_STATES = ("pending", "extracting", "extracted", "failed")  # of a conversation that is over
 
 
@@ -258,16 +259,41 @@ class ConversationSession(Base):
 
 
 class CachedContent(Base):
-    """One cached output of a model, found by the hash of everything that it was made from."""
+    """One cached output of a model, found by the hash of everything that it was made from. See lib.cache.
+
+    The columns from `expires_at` on came later, so they may be empty.
+    """
 
     __tablename__ = "content_cache"
 
     id: Mapped[str] = mapped_column(UUIDText, primary_key=True, default=new_id)
     content_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    content_type: Mapped[str] = mapped_column(String(50))
+    content_type: Mapped[str] = mapped_column(String(CONTENT_TYPE_LENGTH))
     content: Mapped[dict[str, Any]]
     # NULL for content that is shared; else the one user that it was derived from and may be served to.
     user_id: Mapped[str | None] = _user_id_column(index=True)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     access_count: Mapped[int] = mapped_column(default=0)
     last_accessed: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]  # from then on it is not served; None: it stays
+    size_bytes: Mapped[int | None]  # of the content as JSON
+    model: Mapped[str | None] = mapped_column(Text)
+    tokens_in: Mapped[int | None]
+    tokens_out: Mapped[int | None]
+    generation_ms: Mapped[float | None]  # how long the model took
+    input_summary: Mapped[str | None] = mapped_column(Text)  # for whoever has to find out where it came from
+
+    # Only those that expire, so that looking for what has expired reads nothing else.
+    __table_args__ = (Index("ix_cached_content_expires", "expires_at", **_where("expires_at IS NOT NULL")),)
+
+
+class CacheLease(Base):
+    """Who is generating a content that isn't cached yet, and until when nobody else does. See lib.cache_rows."""
+
+    __tablename__ = "cache_leases"
+
+    content_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content_type: Mapped[str] = mapped_column(String(CONTENT_TYPE_LENGTH))
+    user_id: Mapped[str | None] = _user_id_column(index=True)
+    owner: Mapped[str] = mapped_column(UUIDText)  # new with every claim, so that a lost one is known as lost
+    claimed_until: Mapped[datetime]

@@ -149,7 +149,7 @@ def sqlite_file_url(folder: Path) -> str:
 
 def empty(engine: Engine) -> Engine:
     with write_transaction(engine) as connection:
-        for table in ("users", "content_cache"):  # the rest goes with its user
+        for table in ("users", "content_cache", "cache_leases"):  # the rest goes with its user
             # Not TRUNCATE: it makes new files for each table and index, and takes longer for the few rows of a test.
             connection.execute(text(f"DELETE FROM {table}"))
     return engine

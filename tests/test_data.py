@@ -1,7 +1,9 @@
 """The data files keep the promises of data/README.md."""
 
+import csv
 import json
 import re
+import runpy
 import unicodedata
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -161,3 +163,48 @@ def test_the_data_sheet_states_the_counts_of_questions_and_moments():
 
     assert f"{sum(KINDS.values())} questions" in sheet and "66 turns" in sheet
     assert all(re.search(rf"`{kind}` \({count}\b", sheet) for kind, count in KINDS.items())
+
+
+def test_requests_have_the_documented_fields_and_ranges():
+    with (DATA / "requests.csv").open(encoding="utf-8", newline="") as file:
+        requests = list(csv.DictReader(file))
+    times = [moment(request["time"]) for request in requests]
+
+    assert len(requests) == 5000
+    assert list(requests[0]) == ["time", "user", "topic", "level", "tokens"]
+    assert times == sorted(times)
+    assert timedelta(days=27) < times[-1] - times[0] < timedelta(days=28)
+    assert {request["level"] for request in requests} == {"beginner", "intermediate", "advanced"}
+    assert set(PEOPLE) < {request["user"] for request in requests}
+    assert all(150 <= int(request["tokens"]) < 850 for request in requests)
+    contents = {(request["topic"], request["level"]) for request in requests}
+    assert len({(r["topic"], r["level"], r["tokens"]) for r in requests}) == len(contents), "a content has one price"
+
+
+def test_few_topics_are_asked_for_much_and_more_is_asked_by_day():
+    with (DATA / "requests.csv").open(encoding="utf-8", newline="") as file:
+        requests = list(csv.DictReader(file))
+    topics = [count for _, count in Counter(request["topic"] for request in requests).most_common()]
+    hours = Counter(moment(request["time"]).hour for request in requests)
+
+    assert len(topics) == 120
+    assert 1.5 < topics[0] / topics[1] < 3 and topics[0] > 15 * topics[30]
+    assert hours[10] > 5 * hours[3]
+
+
+def test_the_script_writes_the_same_requests_again(tmp_path):
+    main = runpy.run_path(str(DATA / "make_requests.py"))["main"]
+
+    main(tmp_path / "again.csv")
+
+    assert (tmp_path / "again.csv").read_bytes() == (DATA / "requests.csv").read_bytes()
+
+
+def test_the_data_sheet_states_the_counts_of_requests():
+    with (DATA / "requests.csv").open(encoding="utf-8", newline="") as file:
+        requests = list(csv.DictReader(file))
+    sheet = (DATA / "README.md").read_text(encoding="utf-8")
+
+    contents = len({(request["topic"], request["level"]) for request in requests})
+    users = len({request["user"] for request in requests})
+    assert f"{len(requests):,} requests of {users} users" in sheet and f"{contents} different lessons" in sheet

@@ -17,17 +17,23 @@ from word_embedder import WordEmbedder
 from lib import candidates, retrieval
 from lib.ann import table_of
 from lib.binding import TOKENS_VIEW
+from lib.cache import ContentCache
+from lib.content_hash import content_hash
 from lib.database import connect, create_tables, read_transaction, statement, write_transaction
 from lib.errors import InvalidInput, IsolationUnavailable, NotYourRows, TablesMissing, WorkbookError
 from lib.isolation import ROLE, as_user, disable_row_level_security, enable_row_level_security
 from lib.models import Base
 from lib.retrieval import reembed, retrieve
+from lib.scopes import SHARED, for_user
 from lib.sessions import SessionLog
 from lib.store import MemoryStore
 
 SECRET = "hush"
 TRANSCRIPT = [{"turn": 1, "speaker": "user", "text": f"{SECRET}: I moved to Rome."}]
-TABLES = ("users", "memories", "memory_versions", "memory_index", "archived_memories", "sessions", "content_cache")
+TABLES = (
+    "users", "memories", "memory_versions", "memory_index", "archived_memories", "sessions", "content_cache",
+    "cache_leases",
+)  # fmt: skip
 ATTEMPTS = 1000
 
 
@@ -73,6 +79,13 @@ def two_users(owner: Engine, clock: Clock) -> Engine:
                     "INSERT INTO content_cache (id, content_hash, content_type, content, user_id, created_at, "
                     "access_count) VALUES (gen_random_uuid(), :user, 'x', jsonb_build_object('w', CAST(:w AS text)), "
                     ":user, now(), 0)"
+                ),
+                {"user": user_id, "w": word},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO cache_leases (content_hash, content_type, user_id, owner, claimed_until) "
+                    "VALUES (:user, :w, :user, gen_random_uuid(), now())"
                 ),
                 {"user": user_id, "w": word},
             )
@@ -361,6 +374,69 @@ def test_shared_content_of_the_cache_is_read_and_not_written(two_users: Engine) 
         connection.execute(text("UPDATE content_cache SET user_id = NULL"))
 
     assert (read, counted, deleted) == (["ada", None], 1, 0)
+
+
+def test_a_request_uses_the_cache_for_its_user_and_reads_what_is_shared(owner: Engine, clock: Clock) -> None:
+    key, kind, whole = content_hash("a"), {"content_type": "lesson"}, ContentCache(owner, now=clock)
+    cache = whole.on(as_user(owner, "ada"))
+    whole.get_or_generate(key, lambda: {"by": "owner"}, **kind, scope=SHARED)
+    whole.get_or_generate(key, lambda: {"by": SECRET}, **kind, scope=for_user("bob"))
+
+    own = [cache.get_or_generate(key, lambda: {"by": "ada"}, **kind, scope=for_user("ada")) for _ in range(3)]
+    shared = [cache.get_or_generate(key, lambda: {"by": "ada"}, **kind, scope=SHARED) for _ in range(2)]
+    whole.flush()
+
+    assert [(answer.outcome, answer.content["by"]) for answer in own + shared] == [
+        ("miss", "ada"), ("hit", "ada"), ("hit", "ada"), ("hit", "owner"), ("hit", "owner"),
+    ]  # fmt: skip
+    with owner.connect() as connection:
+        counts = dict(connection.execute(text("SELECT user_id, access_count FROM content_cache")).all())
+        assert connection.scalar(text("SELECT count(*) FROM cache_leases")) == 0
+    assert counts == {"ada": 2, "bob": 0, None: 2}
+    assert whole.metrics.requests == 7
+
+
+def test_a_request_neither_generates_nor_deletes_what_is_shared_nor_touches_anothers(
+    owner: Engine, clock: Clock
+) -> None:
+    key, whole = content_hash("a"), ContentCache(owner, now=clock)
+    address = {"content_type": "lesson", "scope": SHARED}
+    generated = []
+
+    for cache in (ContentCache(as_user(owner, "ada"), now=clock), whole.on(as_user(owner, "ada"))):
+        assert cache.get(key, **address) is None
+        for call, arguments in (
+            (cache.get_or_generate, {"key": key, "generate": lambda: generated.append(1), **address}),
+            (cache.put, {"key": key, "generated": {}, **address}),
+            (cache.invalidate, {"key": key, **address}),
+            (cache.invalidate_type, {"content_type": "lesson"}),
+            (cache.invalidate_type, address),
+            (cache.get, {"key": key, **address, "scope": for_user("bob")}),
+        ):
+            with pytest.raises(NotYourRows, match="'ada'"):
+                call(**arguments)
+        cache.put(key, {"of": "ada"}, content_type="lesson", scope=for_user("ada"))
+        assert cache.invalidate_type("lesson", scope=for_user("ada")) == 1
+    with pytest.raises(NotYourRows, match="evicting"):
+        ContentCache(as_user(owner, "ada")).evict(max_entries=0)
+    for engine in (connect("sqlite://"), None, "ada"):
+        with pytest.raises(InvalidInput, match="as_user"):
+            whole.on(engine)
+
+    assert generated == []
+
+
+def test_hits_of_shared_contents_on_a_cache_of_ones_own_are_not_counted_and_harm_nothing(owner: Engine) -> None:
+    """The role may not write to them. `ContentCache(engine).on(as_user(…))` counts them, with the owner's engine."""
+    key, address = content_hash("a"), {"content_type": "lesson", "scope": SHARED}
+    ContentCache(owner).put(key, {"by": "owner"}, **address)
+    cache = ContentCache(as_user(owner, "ada"))
+
+    assert cache.get(key, **address).content == {"by": "owner"}
+    cache.close()
+
+    with owner.connect() as connection:
+        assert connection.scalar(text("SELECT access_count FROM content_cache")) == 0
 
 
 # --- nothing stays on a connection ------------------------------------------------------------------------------------

@@ -13,9 +13,11 @@ from word_embedder import WordEmbedder
 
 from lib import candidates, retrieval
 from lib.ann import _available, table_of
+from lib.cache import ContentCache
 from lib.chat_model import chat_model
 from lib.conditions import of_user
 from lib.consolidation import consolidate, merge_near_duplicates
+from lib.content_hash import content_hash
 from lib.context import build_system_prompt
 from lib.database import statement
 from lib.formation import extract_pending
@@ -23,6 +25,7 @@ from lib.learning import learn_procedures
 from lib.models import Base, Memory
 from lib.practice_model import start_practice_model
 from lib.retrieval import reembed, retrieve
+from lib.scopes import SHARED, for_user
 from lib.sessions import SessionLog
 from lib.store import MemoryStore
 from lib.triggers import TRIGGERS
@@ -36,7 +39,10 @@ OURS = [name for name, table in Base.metadata.tables.items() if name == "users" 
 _TABLE = rf"(?:{'|'.join(OURS)}|memory_ann_\d+)"
 _MENTION = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:ONLY\s+)?({_TABLE})\b", re.I)
 _BOUND = r"(?:\?|[%:]\(?\w+\)?s?|(?:old|[a-z]\w*)\.user_id)"
-_CONDITION = re.compile(rf"\b(?:user_id|users\.id)\s*=\s*{_BOUND}", re.I)
+# What is in the cache for everybody has no user; to say so is to name whose it is, too.
+_CONDITION = re.compile(
+    rf"\b(?:(?:user_id|users\.id)\s*=\s*{_BOUND}|(?:content_cache|cache_leases)\.user_id IS NULL)", re.I
+)
 _MANY = re.compile(r"(?:(?:\?|%\(\w+\)s(?:::\w+)?), )+")  # parameters, of which a message shows the last
 _INSERT = re.compile(rf"INSERT INTO ({_TABLE})\s*\(([^)]*)\)", re.I)
 
@@ -91,6 +97,7 @@ def test_every_statement_names_the_user_whose_rows_it_is_about(
         remember(store, clock)
         form(store, SessionLog(engine, now=clock), clock, model)
         search(store)
+        generate(engine, clock)
         forget(store, clock)
 
     wrong = sorted({_MANY.sub("…, ", said) for said in statements if unnamed(said) > 0})
@@ -154,6 +161,22 @@ def search(store: MemoryStore) -> None:
     assert found
 
 
+def generate(engine: Engine, clock: Clock) -> None:
+    cache = ContentCache(engine, now=clock)
+    for scope in (SHARED, for_user("ada")):
+        for number in range(3):
+            address = {"key": content_hash(number), "content_type": "lesson", "scope": scope}
+            for _ in range(2):
+                cache.get_or_generate(generate=lambda: {"text": "S3"}, **address)
+        cache.put(generated={}, **address)
+        cache.get(**address)
+        cache.flush()
+        cache.invalidate(**address)
+        assert cache.invalidate_type("lesson", scope=scope) == 2
+    with pytest.raises(ZeroDivisionError):
+        cache.get_or_generate(generate=lambda: 1 / 0, **address)
+
+
 def forget(store: MemoryStore, clock: Clock) -> None:
     clock.advance(hours=2)
     store.expire("ada")
@@ -193,6 +216,18 @@ def explained(query: Select) -> TextClause:
     return text(f"EXPLAIN QUERY PLAN {query.compile(dialect=sqlite.dialect(), compile_kwargs={'literal_binds': True})}")
 
 
+def test_evicting_and_invalidating_for_all_are_calls_of_operators(engine: Engine, clock: Clock) -> None:
+    cache = ContentCache(engine, now=clock)
+
+    with recorded(engine) as statements:
+        cache.put(content_hash("a"), {}, content_type="lesson", scope=SHARED)
+        cache.evict(max_entries=0, older_than=timedelta(days=1))
+        cache.invalidate_type("lesson")
+
+    about_all = [statement for statement in statements if unnamed(statement) > 0]
+    assert {table for said in about_all for table in _MENTION.findall(said)} == {"content_cache", "cache_leases"}
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_so_do_the_statements_in_triggers(dialect: str) -> None:
     bodies = [part for trigger in TRIGGERS[dialect] for part in statements_in(trigger)]
@@ -223,6 +258,9 @@ def statements_in(trigger: str) -> list[str]:
         ("INSERT INTO users (id, created_at) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET created_at = ?", 0),
         ("INSERT INTO archived_memories (id, user_id) SELECT id, user_id FROM memories WHERE id = ?", 1),
         ("DELETE FROM memory_ann_64 WHERE id = ?", 1),
+        ("SELECT content FROM content_cache WHERE content_cache.content_hash = ?", 1),
+        ("SELECT content FROM content_cache WHERE content_cache.user_id IS NULL", 0),
+        ("SELECT value FROM memories WHERE memories.user_id IS NULL", 1),
         ("SELECT users.id FROM users WHERE users.id = ? FOR UPDATE", 0),
         ("ANALYZE memories (user_id)", 0),
     ],
