@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from lib.database import connect, create_tables, write_transaction
 from lib.local_postgres import start_postgres
 from lib.partitions import create_partitioned_tables
+from lib.practice_model import Behaviour, PracticeModel, start_practice_model
 from lib.store import MemoryStore
 from lib.urls import parse_url
 
@@ -138,6 +139,21 @@ def clock() -> Clock:
 def store(engine: Engine, clock: Clock) -> MemoryStore:
     """A store on empty tables, which stamps its memories with the time of `clock`."""
     return MemoryStore(engine, now=clock)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PracticeModel]:
+    """A practice model, the same one for all tests of a file."""
+    with start_practice_model() as server:
+        yield server
+
+
+@pytest.fixture
+def actor(server: PracticeModel) -> PracticeModel:
+    """The practice model without anything that an earlier test told it."""
+    server.behaviour = Behaviour()
+    server.usage.reset()
+    return server
 
 
 def sqlite_file_url(folder: Path) -> str:

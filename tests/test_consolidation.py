@@ -1,7 +1,7 @@
 """Consolidation: a week of episodes becomes its patterns, all of it or nothing, once; near duplicates become one."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from threading import Barrier
@@ -17,7 +17,7 @@ from lib.consolidation import READINGS, Consolidated, Merged, consolidate, merge
 from lib.errors import ExtractionFailed, InvalidInput
 from lib.items import Forgotten
 from lib.lesson import day, load_memories
-from lib.practice_model import Behaviour, PracticeModel, start_practice_model
+from lib.practice_model import PracticeModel
 from lib.remembering import remember_all
 from lib.store import MemoryStore, _StoreWithin
 
@@ -28,20 +28,6 @@ DRAWN = {
     "tuesday": "Ada mixed up lists and tuples, and understood them after a drawing of boxes.",
     "friday": "Ada solved the exercise alone.",
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PracticeModel]:
-    with start_practice_model() as server:
-        yield server
-
-
-@pytest.fixture
-def actor(server: PracticeModel) -> PracticeModel:
-    """The practice model without anything that an earlier test told it."""
-    server.behaviour = Behaviour()
-    server.usage.reset()
-    return server
 
 
 @pytest.fixture

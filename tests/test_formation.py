@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import openai
@@ -28,32 +27,17 @@ from lib.formation import (
 )
 from lib.learning import learn_procedures
 from lib.lesson import load_sessions
-from lib.practice_model import Behaviour, PracticeModel, start_practice_model
+from lib.practice_model import PracticeModel
 from lib.sessions import SessionLog
 from lib.store import MemoryStore
 
-# 200 in the proof of it; a third of that shows the same in a third of the time.
-SESSIONS = int(os.environ.get("WORKBOOK_TEST_SESSIONS", "66"))
+SESSIONS = 200
 TRANSCRIPT = [
     {"turn": 1, "speaker": "user", "text": "Hi! I work at a hospital in Lund."},
     {"turn": 2, "speaker": "assistant", "text": "Noted."},
     {"turn": 3, "speaker": "user", "text": "I prefer short answers. My exam is on Friday 22 May 2026."},
     {"turn": 4, "speaker": "assistant", "text": "Good luck."},
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PracticeModel]:
-    with start_practice_model() as server:
-        yield server
-
-
-@pytest.fixture
-def actor(server: PracticeModel) -> PracticeModel:
-    """The practice model without anything that an earlier test told it."""
-    server.behaviour = Behaviour()
-    server.usage.reset()
-    return server
 
 
 @pytest.fixture
@@ -281,7 +265,9 @@ def start(url: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, str(script), "2"], env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_conversations_with_a_worker_killed_twice_are_extracted_once_each(database_url: str, engine: Engine) -> None:
+def test_two_hundred_conversations_with_a_worker_killed_twice_are_extracted_once_each(
+    database_url: str, engine: Engine
+) -> None:
     shared = connect(database_url)
     log, store = SessionLog(shared), MemoryStore(shared)
     sentence = "My house number is {}. I prefer short answers."

@@ -28,24 +28,10 @@ from lib.job_queue import EXTRACT, MOST_TRIES
 from lib.job_tables import create_job_tables, url_of
 from lib.job_trial import drain, hand_in, outcome, workers
 from lib.jobs import Jobs
-from lib.practice_model import Behaviour, PracticeModel, start_practice_model
+from lib.practice_model import Behaviour, PracticeModel
 
 TALK = [{"turn": 1, "speaker": "user", "text": "I work at a hospital in Lund. I prefer short answers."}]
 NAME = "workbook_test_jobs"  # of our connections, so that a test ends no others
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PracticeModel]:
-    with start_practice_model() as server:
-        yield server
-
-
-@pytest.fixture
-def actor(server: PracticeModel) -> PracticeModel:
-    """The practice model without anything that an earlier test told it."""
-    server.behaviour = Behaviour()
-    server.usage.reset()
-    return server
 
 
 @pytest.fixture(scope="module")

@@ -174,8 +174,8 @@ def test_memories_move_into_partitions_and_out_again(store: MemoryStore, parted:
     back.dispose()
 
 
-# A quick one. WORKBOOK_TEST_PARTITIONS=8 runs any others so: test_store, test_archive, test_sessions, test_retrieval, …
-@pytest.mark.parametrize("tests", ["test_history"])
+# The quick ones. WORKBOOK_TEST_PARTITIONS=8 runs any others so: test_store, test_sessions, test_retrieval, …
+@pytest.mark.parametrize("tests", ["test_history", "test_archive"])
 def test_the_tests_of_lib_pass_on_partitions(tests: str, postgres_server_url: str) -> None:
     given = {**os.environ, "WORKBOOK_TEST_PARTITIONS": str(PARTITIONS), "POSTGRES_URL": postgres_server_url}
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", f"tests/{tests}.py"]
