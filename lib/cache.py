@@ -22,13 +22,6 @@ from lib.models import CONTENT_TYPE_LENGTH, as_utc, utcnow
 from lib.scopes import Scope, checked_scope
 from lib.single_flight import Flight, Flights, pauses
 
-MAX_SECONDS = 10 * 365 * 24 * 3600
-SUMMARY_LENGTH = 200  # characters of an input summary that are kept
-FIRST_PAUSE, LONGEST_PAUSE = (
-    0.01,
-    0.5,
-)  # seconds between looks at what another process generates; each half as long again
-
 _KEY = re.compile(r"[0-9a-f]{64}").fullmatch
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, func, or_, select
 
 from lib.binding import bound
 from lib.cache_rows import of_scope
@@ -114,18 +114,24 @@ def _held(connection: Connection, ids: Select) -> Sequence[str]:
     return connection.scalars(ids.with_for_update(skip_locked=True)).all()
 
 
-def _excess(connection: Connection, limits: Eviction) -> list[str]:
-    """The ids of those that are too many, the first to go first. One sort, however many they are."""
-    entries, size = connection.execute(
-        select(func.count(), func.coalesce(func.sum(_size), 0)).select_from(_contents)
-    ).one()
-    too_many = 0 if limits.max_entries is None else max(0, entries - limits.max_entries)
-    too_large = 0 if limits.max_bytes is None else max(0, size - limits.max_bytes)
-    ids: list[str] = []
-    if too_many or too_large:
-        for row in connection.execute(select(_contents.c.id, _size).order_by(*_ORDERS[limits.policy])):
-            if len(ids) >= too_many and too_large <= 0:
-                break
-            ids.append(row[0])
-            too_large -= row[1]
-    return ids
+def _excess(connection: Connection, limits: Eviction) -> Sequence[str]:
+    """The ids of those that are too many, the first to go first.
+
+    One statement, thus one moment: whoever counts first and looks for the ids then, deletes twice what another one
+    is deleting in between.
+    """
+    if limits.max_entries is None and limits.max_bytes is None:
+        return []
+    last_first = [column.desc() for column in _ORDERS[limits.policy]]
+    up_to_here = {"order_by": last_first, "rows": (None, 0)}  # those that go later, and this one
+    ranked = select(
+        _contents.c.id,
+        func.count().over(**up_to_here).label("entries"),
+        func.sum(_size).over(**up_to_here).label("bytes"),
+    ).subquery()
+    too_much = [
+        column > limit
+        for column, limit in ((ranked.c.entries, limits.max_entries), (ranked.c.bytes, limits.max_bytes))
+        if limit is not None
+    ]
+    return connection.scalars(select(ranked.c.id).where(or_(*too_much)).order_by(ranked.c.entries.desc())).all()

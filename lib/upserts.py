@@ -33,9 +33,10 @@ _UPSERT_ARRAYS = """
 
 # Of the columns that addresses are made of; one that is at work on the table already is not waited for.
 _ANALYZE = "ANALYZE (SKIP_LOCKED) memories (user_id, namespace, key)"
-# Twice as many pages as then. Not the number of rows: nobody knows that without counting.
+# Twice as many pages as then, or fewer rows in all than were just written: the table was empty then, its pages not.
+# How many rows there are, nobody knows without counting.
 _HAS_DOUBLED = """
-    SELECT pg_relation_size(oid) > 2 * relpages * current_setting('block_size')::bigint
+    SELECT pg_relation_size(oid) > 2 * relpages * current_setting('block_size')::bigint OR reltuples < :count
     FROM pg_class WHERE oid = 'memories'::regclass
 """
 
@@ -72,7 +73,7 @@ class Upserts:
         if not self._is_postgres or isinstance(engine, Connection) or count < BATCH_ROWS:
             return
         with statement(engine) as connection:
-            if connection.scalar(text(_HAS_DOUBLED)):
+            if connection.scalar(text(_HAS_DOUBLED), {"count": count}):
                 connection.exec_driver_sql(_ANALYZE)  # by anyone but the table's owner: a warning, and nothing
 
 

@@ -173,6 +173,22 @@ def test_one_memory_is_read_by_its_address_right_after_a_large_batch(store: Memo
     assert "uq_memory_user_key_namespace" in plan or "sqlite_autoindex_memories" in plan, plan
 
 
+@pytest.mark.parametrize("namespace", [None, "facts"], ids=["all namespaces", "one namespace"])
+def test_statistics_of_an_empty_table_are_renewed_by_the_next_large_batch(
+    store: MemoryStore, engine: Engine, namespace: str | None
+) -> None:
+    many = [("facts" if i % 2 else "plans", f"key-{i}", {"i": i}) for i in range(6000)]
+    store.put_many("bob", many)
+    store.forget_user("bob")
+    with engine.begin() as connection:
+        connection.execute(text("ANALYZE memories"))  # as PostgreSQL does by itself, sooner or later
+    store.put_many("ada", many[:3000])
+
+    plan = plan_of(lambda: store.search("ada", namespace), engine)
+
+    assert "ix_memory_newest" in plan, plan
+
+
 def plan_of(call: Callable[[], Any], engine: Engine) -> str:
     """The database's plan for the last query that the call sends."""
     sent: list[tuple[str, Any]] = []
