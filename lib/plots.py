@@ -46,6 +46,59 @@ def curves(
     show_figure(axes, alt)
 
 
+def strips(values: Mapping[str, Sequence[float]], *, title: str, x_label: str, alt: str, scale: str = "log") -> None:
+    """A row of dots for each entry with its median; first entry on top. scale: "log" or "linear"."""
+    axes = new_axes(title, x_label, "")
+    for row, (name, color) in enumerate(zip(values, COLORS, strict=False)):
+        found = sorted(values[name])
+        # Spread in height by their order, so that dots of equal value can be told apart.
+        heights = [row + 0.28 * ((number * 0.618) % 1 - 0.5) for number in range(len(found))]
+        axes.plot(found, heights, ".", color=color, alpha=0.5, markersize=8)
+        median = found[len(found) // 2]
+        axes.annotate(f"median {float(f'{median:.2g}'):g}", (median, row - 0.24), ha="center", color=color)
+    axes.set_xscale(scale)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.12)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.grid(visible=False)
+    show_figure(axes, alt)
+
+
+def break_even(
+    hit_rates: Sequence[float],
+    least_usd: Sequence[float],
+    points: Mapping[str, tuple[float, float]],
+    *,
+    title: str,
+    alt: str,
+) -> None:
+    """The cost of a generation over the hit rate: above the line a cache pays, below it costs more than it saves.
+
+    hit_rates: 0 to 1. least_usd: the line, in USD, infinite where nothing pays. points: name -> (hit rate, USD).
+    """
+    axes = new_axes(title, "hit rate, %", "one generation costs, USD")
+    top, bottom = 0.2, 1e-8
+    line = [min(usd, top) for usd in least_usd]
+    percents = [100 * rate for rate in hit_rates]
+    axes.set_yscale("log")
+    axes.fill_between(percents, line, top, color=COLORS[2], alpha=0.15, linewidth=0)
+    axes.fill_between(percents, bottom, line, color=COLORS[1], alpha=0.15, linewidth=0)
+    axes.plot(percents, line, color="#000000", linewidth=1.5)
+    axes.text(60, 2e-5, "a cache pays", color=COLORS[2], ha="center")
+    axes.text(45, 4e-8, "it costs more than it saves", color=COLORS[1], ha="center")
+    for (name, (rate, usd)), marker in zip(points.items(), MARKERS, strict=False):
+        axes.plot(100 * rate, usd, marker=marker, markersize=8, color=COLORS[0], linestyle="none", clip_on=False)
+        left = rate > 0.7
+        axes.annotate(
+            name, (100 * rate, usd), xytext=(-8 if left else 8, 0), textcoords="offset points", va="center",
+            ha="right" if left else "left", fontsize=9,
+        )  # fmt: skip
+    axes.set_ylim(bottom, top)
+    axes.set_xlim(0, 100)
+    show_figure(axes, alt)
+
+
 def rank_flips(ranks: Mapping[str, Sequence[str]], *, title: str, x_label: str, alt: str, marked: str = "") -> None:
     """Places of the same things in several rankings, as lines that cross where they change places; the best on top.
 

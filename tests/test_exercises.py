@@ -1,5 +1,6 @@
 """Every exercise: the untouched stub is told "not yet", the solution passes, plausible wrong answers are refused."""
 
+import hashlib
 import json
 import math
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import SHARED, content_hash, for_user, unordered
 from lib.exercises import CHECKS, check, verdict
 from lib.formation import extract_pending
 from lib.lesson import load_sessions
@@ -143,6 +145,46 @@ def unquoted_prompt(role, rules, memories):
     return "\n".join([role, *rules, *(item.value["content"] for item in memories)])
 
 
+KEY_FIELDS = ("topic", "level", "sources", "model", "temperature", "prompt_version")
+
+
+def key_of_joined_parts(request):
+    parts = [str(request[name]) for name in KEY_FIELDS if name != "sources"] + sorted(request["sources"])
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def scope_by_what_is_forbidden(parts, user_id):
+    return for_user(user_id) if parts & {"transcript", "memories"} else SHARED
+
+
+def extraction(key, scope):
+    def answer(cache, user_id, transcript, prompt, extract):
+        given = {"user_id": user_id, "transcript": transcript, "prompt": prompt}
+        return cache.get_or_generate(
+            content_hash(**{name: given[name] for name in key}),
+            lambda: extract(transcript),
+            content_type="extraction",
+            scope=scope(user_id),
+        ).content
+
+    return answer
+
+
+extraction_for_all = extraction(("transcript", "prompt"), always(SHARED))
+extraction_with_the_user_in_the_key = extraction(("user_id", "transcript", "prompt"), always(SHARED))
+extraction_without_the_prompt = extraction(("transcript",), for_user)
+
+
+def extraction_that_hides_errors(cache, user_id, transcript, prompt, extract):
+    def careful(transcript):
+        try:
+            return extract(transcript)
+        except ConnectionError:
+            return {}
+
+    return extraction(("transcript", "prompt"), for_user)(cache, user_id, transcript, prompt, careful)
+
+
 WRONG = [
     ("0.1", 14, "number of sessions"),
     ("0.1", sum(len(session["turns"]) for session in load_sessions()), "all three people"),
@@ -247,6 +289,23 @@ WRONG = [
     ("7.5", lambda user_id, shards: abs(hash(f"user {user_id}")) % shards, "another one in each process"),
     ("7.5", lambda user_id, shards: ord(user_id[0]) % shards, "spread them evenly"),
     ("7.5", lambda user_id, shards: user_id, "return a whole number"),
+    ("8.1", lambda request: content_hash(request), "a new with each request|request_id"),
+    ("8.1", key_of_joined_parts, "0 and 0.0 are one temperature"),
+    ("8.1", lambda request: content_hash(request["topic"], request["level"], unordered(request["sources"])), "model="),
+    ("8.1", lambda request: content_hash(**{name: request[name] for name in KEY_FIELDS}), "in another order"),
+    ("8.1", lambda request: f"{request['topic']}-{request['level']}", "64 digits"),
+    ("8.2", lambda parts, user_id: SHARED, "served to everybody"),
+    ("8.2", lambda parts, user_id: for_user(user_id), "every learner would pay"),
+    ("8.2", scope_by_what_is_forbidden, "calendar"),
+    ("8.2", lambda parts, user_id: user_id, "return SHARED or for_user"),
+    ("8.3", lambda generation, storage, lookup: (lookup + storage) / generation, "Hits store nothing|it is 0.2"),
+    ("8.3", lambda generation, storage, lookup: lookup / generation, "it is 0.2"),
+    ("8.3", lambda generation, storage, lookup: (lookup + storage) / (generation + storage), "return None"),
+    ("8.4", lambda cache, user_id, transcript, prompt, extract: extract(transcript), "from the cache"),
+    ("8.4", extraction_for_all, "another user"),
+    ("8.4", extraction_with_the_user_in_the_key, "still there"),
+    ("8.4", extraction_without_the_prompt, "another prompt"),
+    ("8.4", extraction_that_hides_errors, "nobody was told"),
 ]
 
 

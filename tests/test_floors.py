@@ -43,7 +43,7 @@ FLOORS = {
     "formation": 10,
     "job_queue": 11, "answering": 11,
     "plots": 12, "lesson": 12, "chat_widget": 12, "job_worker": 12,
-    "plans": 13, "schema_picture": 13, "vector_trial": 13,
+    "plans": 13, "cache_trial": 13, "schema_picture": 13, "vector_trial": 13,
     "jobs": 13, "formation_trial": 13, "retrieval_trial": 13, "evaluation_moments": 13,
     "context_trial": 14, "job_trial": 14, "postgres_trial": 14,
     "copied": 1, "bulk": 3, "comparing": 4, "copying": 5,
