@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from lib.binding import bound
 from lib.cache_metrics import CacheMetrics
 from lib.cache_rows import KEPT, CacheRows, Entry
 from lib.conditions import check_name
-from lib.errors import InvalidInput, NotYourRows, WorkbookError, shown
+from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows, WorkbookError, shown
 from lib.eviction import Eviction, delete_type, evict
 from lib.generated import Cached, Extras, Generated, checked_extras, checked_seconds, row_of
 from lib.hit_counts import HitCounts
@@ -30,7 +31,9 @@ class ContentCache:
 
     Of all that ask for a new content at the same time, in any number of threads and processes, one generates it and
     the others wait. The one holds no connection meanwhile, but a lease: if it dies, another one takes over as soon as
-    the lease has lapsed. An error of `generate` goes to its caller, nothing is stored, and the next one tries.
+    the lease has lapsed. An error of `generate` goes to its caller, nothing is stored, and the next one tries; so give
+    the model a timeout, since those who wait try one after the other. If the model answered and the database is away by
+    then, the answer is given out, with a warning that it wasn't stored.
 
     engine: of the owner of the tables; on one of `as_user`, contents of that user and, to read, those that are SHARED.
     now: the time, for leases as well: several computers need clocks that agree to a second.
@@ -101,7 +104,7 @@ class ContentCache:
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
         extras = checked_extras(ttl_seconds, input_summary)
         outcome = "hit"
-        while (row := self._rows.find(entry, self._time())) is None:
+        while (row := self._rows.find(entry, self.time())) is None:
             outcome = "coalesced"
             self._check_writable(scope)
             flight, leads = self._flights.join(entry)
@@ -121,7 +124,7 @@ class ContentCache:
     def get(self, key: str, *, content_type: str, scope: Scope) -> Cached | None:
         """The content for this key, counted as a hit; None if there is none."""
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
-        row = self._rows.find(entry, self._time())
+        row = self._rows.find(entry, self.time())
         return None if row is None else self._answer(entry, row, "hit", began)
 
     def put(
@@ -136,7 +139,7 @@ class ContentCache:
         generation_ms: float | None = None,
     ) -> None:
         """Store a content that was generated elsewhere, in place of the one that may be there."""
-        entry, now = self._entry(key, content_type, scope), self._time()
+        entry, now = self._entry(key, content_type, scope), self.time()
         self._check_writable(scope)
         row, _ = row_of(generated, now, generation_ms, checked_extras(ttl_seconds, input_summary))
         self._rows.put(entry, now, row)
@@ -177,7 +180,7 @@ class ContentCache:
         other processes are up to flush_seconds old.
         """
         self.flush()
-        return evict(self._engine, self._time(), Eviction(max_entries, max_bytes, older_than, policy))
+        return evict(self._engine, self.time(), Eviction(max_entries, max_bytes, older_than, policy))
 
     def flush(self) -> None:
         """Add the hits that were counted until now to `access_count` and `last_accessed` in the database."""
@@ -193,7 +196,8 @@ class ContentCache:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _time(self) -> datetime:
+    def time(self) -> datetime:
+        """The time by this cache's clock, aware."""
         return as_utc(self._now())
 
     def _entry(self, key: str, content_type: str, scope: Scope) -> Entry:
@@ -213,7 +217,7 @@ class ContentCache:
             )
 
     def _answer(self, entry: Entry, row: tuple[Any, ...], outcome: str, began: float) -> Cached:
-        at = self._time()
+        at = self.time()
         if outcome != "miss":
             self._counts.add(entry, at)
         cached = Cached(row[0], outcome, (time.perf_counter() - began) * 1000, *row[1:])
@@ -223,12 +227,22 @@ class ContentCache:
         )  # fmt: skip
         return cached
 
+    def _stored(self, entry: Entry, owner: str, row: dict[str, Any]) -> bool:
+        """Whether nobody else stored this content meanwhile. What is paid for isn't lost with the database."""
+        try:
+            return self._rows.complete(entry, owner, row)
+        except DatabaseUnavailable as error:
+            warnings.warn(f"a {entry.content_type} was generated and couldn't be stored: {error}", stacklevel=4)
+            with suppress(WorkbookError):
+                self._rows.release(entry, owner)
+            return True
+
     def _generate(
         self, entry: Entry, generate: Callable[[], Any], extras: Extras, flight: "Flight"
     ) -> tuple[tuple[Any, ...] | None, bool]:
         """((content as JSON, *KEPT), whether we made it); waits as long as another process has the lease."""
         for pause in pauses():
-            now = self._time()
+            now = self.time()
             owner = None if self._rows.is_leased(entry, now) else self._rows.claim(entry, now, now + self._lease)
             # Looked for after the claim: it may have been stored since the last look, and its lease given up.
             if found := self._rows.find(entry, now):
@@ -243,12 +257,12 @@ class ContentCache:
         try:
             output = generate()
             elapsed = (time.perf_counter() - began) * 1000
-            row, as_json = row_of(output, self._time(), elapsed, extras)
-            stored = self._rows.complete(entry, owner, row)
+            row, as_json = row_of(output, self.time(), elapsed, extras)
+            stored = self._stored(entry, owner, row)
         except BaseException:
             with suppress(WorkbookError):  # it lapses by itself; the error of the caller is the one to be seen
                 self._rows.release(entry, owner)
             raise
-        if not stored and (found := self._rows.find(entry, self._time())):
+        if not stored and (found := self._rows.find(entry, self.time())):
             return (json.dumps(found[0]), *found[1:]), True  # who took over was faster: all are served the same
         return (as_json, *[row[name] for name in KEPT]), True

@@ -97,9 +97,9 @@ class CacheMetrics:
             self._by_type[content_type, model].add(one)
             if minute not in self._by_minute:
                 self._by_minute[minute] = defaultdict(Tally)
-                if len(self._by_minute) > KEPT_MINUTES:
-                    del self._by_minute[min(self._by_minute)]
             self._by_minute[minute][content_type, model].add(one)
+            if len(self._by_minute) > KEPT_MINUTES:
+                del self._by_minute[min(self._by_minute)]  # this one, if a clock went back so far
 
     @property
     def hits(self) -> int:

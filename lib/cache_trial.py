@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -72,19 +73,28 @@ def bill_usd(
     requests: Sequence[dict[str, Any]],
     *,
     prefix_tokens: int,
-    prefix_cached: bool = False,
+    prefix_minutes: float = 0,
     contents_cached: bool = False,
     model: str = DEFAULT_MODEL,
 ) -> float:
     """What the model costs for these requests, each with a prefix of instructions that is the same for all.
 
-    prefix_cached: whether the provider has the prefix from the second call on; charged as data/prices.csv says.
+    requests: as of `load_requests`, in order of time.
+    prefix_minutes: how long the provider keeps a prefix that isn't used; one that it has costs less: data/prices.csv.
     contents_cached: whether a topic and level that was asked for before costs nothing.
     """
-    asked = {(r["topic"], r["level"]): r for r in requests}.values() if contents_cached else requests
-    saved = prefix_tokens * _saved_per_token(model) if prefix_cached else 0.0
-    paid = sum(cost_usd(model, prefix_tokens, request["tokens"]) - saved for request in asked)
-    return paid + (saved if asked else 0.0)  # the first call finds nothing at the provider
+    saved, kept = prefix_tokens * _saved_per_token(model), timedelta(minutes=prefix_minutes)
+    seen, last, total = set(), None, 0.0
+    for request in requests:
+        content = request["topic"], request["level"]
+        if contents_cached and content in seen:
+            continue
+        total += cost_usd(model, prefix_tokens, request["tokens"])
+        if last is not None and request["time"] - last < kept:
+            total -= saved
+        last = request["time"]
+        seen.add(content)
+    return total
 
 
 def _saved_per_token(model: str) -> float:

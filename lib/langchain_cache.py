@@ -4,6 +4,8 @@ import asyncio
 import contextvars
 import inspect
 import json
+import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache as once
@@ -22,6 +24,7 @@ from lib.scopes import Scope
 
 CONTENT_TYPE = "chat"
 SUMMARY_LENGTH = 200  # characters
+MOST_MISSED = 1000  # calls that are on their way to the model
 _revive = inspect.unwrap(load)  # without the wrapper that warns everybody that it is still called beta
 # Nothing but these is made from what is stored: whoever could write to the table could else have any class made.
 _CLASSES = [AIMessage, AIMessageChunk, ChatGeneration, ChatGenerationChunk, Generation]
@@ -51,24 +54,36 @@ class LangChainCache(BaseCache):
         ttl_seconds: float | None = None,
     ):
         self._cache, self._scope, self._type, self._ttl = cache, scope, content_type, ttl_seconds
+        self._missed: OrderedDict[str, float] = OrderedDict()  # key -> when it was looked for in vain
         _check(cache, scope, content_type)
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """The answer to this prompt by this model; None if there is none."""
         if (key := self._key(prompt, llm_string)) is None:
             return None
-        found = self._cache.get(key, content_type=self._type, scope=self._scope)
-        return None if found is None else _generations(found.content)
+        began, found = time.perf_counter(), self._cache.get(key, content_type=self._type, scope=self._scope)
+        if found is not None:
+            return _generations(found.content)
+        self._missed[key] = began
+        if len(self._missed) > MOST_MISSED:  # of calls that failed: nobody tells us of those
+            self._missed.popitem(last=False)
+        return None
 
     def update(self, prompt: str, llm_string: str, return_val: Any) -> None:
         """Store an answer. One that can't be stored isn't: its caller has it, and is the one to be served."""
         if (key := self._key(prompt, llm_string)) is None:
             return
         summary = None if self._scope.user_id is not None else _summary(prompt)
+        began, generated = self._missed.pop(key, None), _generated(return_val)
+        elapsed = None if began is None else (time.perf_counter() - began) * 1000
+        if elapsed is not None:
+            self._cache.metrics.record(
+                "miss", self._type, self._cache.time(), latency_ms=elapsed, model=generated.model
+            )
         try:
             self._cache.put(
-                key, _generated(return_val), content_type=self._type, scope=self._scope, ttl_seconds=self._ttl,
-                input_summary=summary,
+                key, generated, content_type=self._type, scope=self._scope, ttl_seconds=self._ttl,
+                input_summary=summary, generation_ms=elapsed,
             )  # fmt: skip
         except InvalidInput:
             return

@@ -85,7 +85,7 @@ def break_even(
     axes.fill_between(percents, line, top, color=COLORS[2], alpha=0.15, linewidth=0)
     axes.fill_between(percents, bottom, line, color=COLORS[1], alpha=0.15, linewidth=0)
     axes.plot(percents, line, color="#000000", linewidth=1.5)
-    axes.text(60, 2e-5, "a cache pays", color=COLORS[2], ha="center")
+    axes.text(60, 6e-2, "a cache pays", color=COLORS[2], ha="center")
     axes.text(45, 4e-8, "it costs more than it saves", color=COLORS[1], ha="center")
     for (name, (rate, usd)), marker in zip(points.items(), MARKERS, strict=False):
         axes.plot(100 * rate, usd, marker=marker, markersize=8, color=COLORS[0], linestyle="none", clip_on=False)
@@ -95,7 +95,7 @@ def break_even(
             ha="right" if left else "left", fontsize=9,
         )  # fmt: skip
     axes.set_ylim(bottom, top)
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-4, 100)  # so that what is never hit stands beside both, and not in the green
     show_figure(axes, alt)
 
 

@@ -280,6 +280,22 @@ def test_an_error_goes_to_its_caller_and_the_next_one_tries(cache: ContentCache,
     assert (calls["all"], leases(engine)) == (3, 0)
 
 
+def test_what_was_paid_for_is_given_out_also_if_it_cannot_be_stored(
+    cache: ContentCache, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_away(*_: Any) -> bool:
+        raise DatabaseUnavailable("the database is away")
+
+    writer = Writer()
+    with monkeypatch.context() as patched:
+        patched.setattr("lib.cache_rows.CacheRows.complete", is_away)
+        with pytest.warns(UserWarning, match="lesson was generated and couldn't be stored: the database is away"):
+            lost = ask(cache, writer)
+
+    assert (lost.outcome, lost.content) == ("miss", ask(cache, lambda: lost.content).content)
+    assert leases(engine) == 0 and len(rows(engine, "content")) == 1
+
+
 @pytest.mark.parametrize(
     "made",
     [

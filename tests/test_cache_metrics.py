@@ -105,6 +105,9 @@ def test_only_so_many_minutes_are_kept_and_all_are_counted(monkeypatch: pytest.M
 
     assert metrics.over_time(timedelta(minutes=1)).hits.sum() == 3
     assert metrics.hits == 5
+    metrics.record("hit", "lesson", START - timedelta(days=1), latency_ms=1.0)  # from a clock that is late
+    assert metrics.over_time(timedelta(minutes=1)).index.min() > START
+    assert metrics.hits == 6
     metrics.reset()
     assert metrics.requests == 0
 

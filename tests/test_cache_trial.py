@@ -1,5 +1,7 @@
 """What chapter 08 tries caches with: traffic, the simulation of eviction, bills and break-even."""
 
+from itertools import pairwise
+
 import pytest
 
 from lib.cache import ContentCache
@@ -92,9 +94,15 @@ def test_a_bill_is_the_sum_of_the_calls():
     assert bill_usd(requests, prefix_tokens=1000) == pytest.approx(sum(each))
     assert bill_usd(requests, prefix_tokens=1000, contents_cached=True) == pytest.approx(sum(new.values()))
     # gpt-5.4-mini: 0.75 USD a million tokens, 0.075 for those that the provider has.
-    saved = 49 * 1000 * (0.75 - 0.075) / 1_000_000
-    assert bill_usd(requests, prefix_tokens=1000, prefix_cached=True) == pytest.approx(sum(each) - saved)
-    assert bill_usd([], prefix_tokens=1000, prefix_cached=True) == 0
+    saved = 1000 * (0.75 - 0.075) / 1_000_000
+    gaps = [(after["time"] - before["time"]).total_seconds() / 60 for before, after in pairwise(requests)]
+    assert 0 < sum(gap < 10 for gap in gaps) < 49
+    for minutes in (10, 24 * 60):
+        found = sum(gap < minutes for gap in gaps)
+        assert bill_usd(requests, prefix_tokens=1000, prefix_minutes=minutes) == pytest.approx(
+            sum(each) - found * saved
+        )
+    assert bill_usd([], prefix_tokens=1000, prefix_minutes=10) == 0
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 1.0])

@@ -153,6 +153,25 @@ def key_of_joined_parts(request):
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+def key_without_names(request):
+    rest = {name: request[name] for name in ("model", "temperature", "prompt_version")}
+    return content_hash(unordered([request["topic"], request["level"], *request["sources"]]), **rest)
+
+
+def key_of_joined_sources(request):
+    rest = {name: request[name] for name in KEY_FIELDS if name != "sources"}
+    return content_hash(sources="|".join(sorted(request["sources"])), **rest)
+
+
+def look_then_store(cache, user_id, transcript, prompt, extract):
+    where = {"key": content_hash(transcript, prompt), "content_type": "extraction", "scope": for_user(user_id)}
+    if found := cache.get(**where):
+        return found.content
+    made = extract(transcript)
+    cache.put(generated=made, **where)
+    return made
+
+
 def scope_by_what_is_forbidden(parts, user_id):
     return for_user(user_id) if parts & {"transcript", "memories"} else SHARED
 
@@ -294,6 +313,9 @@ WRONG = [
     ("8.1", lambda request: content_hash(request["topic"], request["level"], unordered(request["sources"])), "model="),
     ("8.1", lambda request: content_hash(**{name: request[name] for name in KEY_FIELDS}), "in another order"),
     ("8.1", lambda request: f"{request['topic']}-{request['level']}", "64 digits"),
+    ("8.1", key_without_names, "by its own name"),
+    ("8.1", key_of_joined_sources, "by its own name"),
+    ("8.2", lambda parts, user_id: for_user("zoe"), "user_id that you are given"),
     ("8.2", lambda parts, user_id: SHARED, "served to everybody"),
     ("8.2", lambda parts, user_id: for_user(user_id), "every learner would pay"),
     ("8.2", scope_by_what_is_forbidden, "calendar"),
@@ -305,6 +327,7 @@ WRONG = [
     ("8.4", extraction_for_all, "another user"),
     ("8.4", extraction_with_the_user_in_the_key, "still there"),
     ("8.4", extraction_without_the_prompt, "another prompt"),
+    ("8.4", look_then_store, "four workers"),
     ("8.4", extraction_that_hides_errors, "nobody was told"),
 ]
 

@@ -245,7 +245,7 @@ def test_answers_come_back_from_postgresql_as_they_were(postgres_engine: Engine,
         assert answers[0].tool_calls == answers[2].tool_calls != []
         assert answers[0].response_metadata == answers[2].response_metadata
         assert cities[0] == cities[1]
-    assert (cache.metrics.hits, cache.metrics.misses) == (6, 2)
+    assert (cache.metrics.hits, cache.metrics.misses) == (6, 4)
     cache.close()
 
 
@@ -313,6 +313,27 @@ def test_it_can_be_everybodys_cache_and_be_cleared(server: PracticeModel, cache:
         set_llm_cache(None)
 
     assert paid == [1, 0, 1, 1]
+
+
+def test_its_misses_are_counted_and_timed(server: PracticeModel, cache: ContentCache) -> None:
+    model = chat_model(practice=server, cache=LangChainCache(cache, scope=SHARED))
+
+    for _ in range(3):
+        model.invoke(ASKED)
+
+    assert (cache.metrics.hits, cache.metrics.misses) == (2, 1)
+    figures = cache.metrics.by_type().iloc[0]
+    assert figures.miss_ms > figures.hit_ms > 0 and figures.saved_seconds > 0
+
+
+def test_calls_that_fail_leave_nothing_behind(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.langchain_cache.MOST_MISSED", 3)
+    ours = LangChainCache(ContentCache(engine), scope=SHARED)
+
+    for number in range(5):
+        ours.lookup(f"question {number}", "model")
+
+    assert len(ours._missed) == 3
 
 
 def test_nor_are_the_ids_that_an_older_langchain_leaves_in_a_prompt(engine: Engine) -> None:

@@ -1,6 +1,8 @@
 """Checks of chapter 08: a key, a scope, a break-even, and an extraction that may be cached."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,9 +39,15 @@ def lesson_key(answer):
     for field, value in other.items():
         if answer({**REQUEST, field: value}) == first:
             wrong(f"with {field}={value!r} the key stays the same, and the old answer is served.")
-    joined = {**REQUEST, "sources": ["price listguide"]}
-    if answer(joined) == first or answer({**REQUEST, "topic": "S3 pricingbeg", "level": "inner"}) == first:
-        wrong("two inputs that look alike when they are joined have one key: hand over each part by itself.")
+    swapped = {"topic": REQUEST["level"], "level": REQUEST["topic"]}
+    joined = [
+        {"sources": ["guideprice list"]}, {"sources": ["guide|price list"]}, {"sources": ["guide, price list"]},
+        {"topic": "S3 pricingbeg", "level": "inner"}, swapped,
+        {"topic": "guide", "sources": ["price list", "S3 pricing"]},
+    ]  # fmt: skip
+    for changed in joined:
+        if answer({**REQUEST, **changed}) == first:
+            wrong(f"with {changed} the key stays the same: hand over each part by its own name, joined with nothing.")
 
 
 @exercise("8.2")
@@ -51,6 +59,8 @@ def scope_of(answer):
         {"instructions", "transcript"}, {"instructions", "topic", "level", "memories"}, {"memories"},
         {"instructions", "topic", "calendar"}, {"topic", "level", "last_orders"},
     ]  # fmt: skip
+    if answer({"memories"}, "tomas") == for_user("zoe"):
+        wrong("Tomás's memories are in Zoë's scope: use the user_id that you are given.")
     for parts in (*shared, *personal):
         found = answer(set(parts), "zoe")
         if found not in (SHARED, for_user("zoe")):
@@ -62,7 +72,7 @@ def scope_of(answer):
         if answer(set(parts), "zoe") == SHARED:
             theirs = sorted(parts - {"instructions", "topic", "level"})
             wrong(
-                f"{sorted(parts)} is served to everybody, although {theirs} may be the user's. What you don't know is."
+                f"{sorted(parts)} is served to everybody, although {theirs} may be the user's own. If in doubt, it is."
             )
 
 
@@ -77,7 +87,7 @@ def least_hit_rate(answer):
     for given, right, why in cases:
         found = answer(*given)
         if not isinstance(found, int | float) or isinstance(found, bool):
-            wrong(f"for {given} return a number, not {found!r}.")
+            wrong(f"for {given} it is {right:g}, and you return {found!r}. {why}")
         if abs(found - right) > 1e-9:
             wrong(f"for {given} it is {right:g}, and you return {found:g}. {why}")
     found = answer(0.001, 0.001, 0.002)
@@ -117,9 +127,7 @@ def cached_extraction(answer):
         wrong("the model was away, and what it didn't say is in the cache now.")
     first, made = run("zoe")
     if not made:
-        wrong(
-            "Zoë said what Amélie had said before, and was served what is Amélie's: another user is another extraction."
-        )
+        wrong("Zoë and Amélie had the same conversation, and Zoë got Amélie's extraction. It isn't for another user.")
     if first != {"memories": [f"number {len(calls)}"]}:
         wrong(f"the first extraction of a user should be what extract returns, and you return {first!r}.")
     if run("zoe") != (first, 0):
@@ -131,6 +139,16 @@ def cached_extraction(answer):
     }.items():
         if not run(**options)[1]:
             wrong(f"{what} was served what is Zoë's, from her transcript and the old prompt.")
+
+    def slowly(transcript):
+        time.sleep(0.05)
+        return extract(transcript)
+
+    before = len(calls)
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(lambda _: answer(cache, "tomas", ours, "prompt 3", slowly), range(4)))
+    if len(calls) - before > 1:
+        wrong(f"four workers asked at once, and {len(calls) - before} extractions were paid: let the cache decide.")
     MemoryStore(engine).forget_user("zoe")
     if not run("zoe")[1]:
         wrong("Zoë was forgotten, and her extraction is still there: the user belongs into the scope.")
