@@ -46,7 +46,7 @@ class ContentCache:
     >>> engine = connect("sqlite://")
     >>> create_tables(engine)
     >>> cache = ContentCache(engine)
-    >>> key = content_hash("Explain S3.", model="gpt-5.4-mini", temperature=0)
+    >>> key = content_hash("Explain S3.", model="practice-model", temperature=0)
     >>> for _ in range(2):
     ...     answer = cache.get_or_generate(key, lambda: {"text": "A store."}, content_type="lesson", scope=SHARED)
     ...     print(answer.outcome, answer.content)

@@ -36,10 +36,10 @@ def load_question_pairs() -> list[dict[str, Any]]:
 
 
 def similarities(pairs: Sequence[dict[str, Any]]) -> "np.ndarray":
-    """The cosine between first and second of each pair, by the embedder that `default_embedder` gives here."""
-    from lib.embeddings import default_embedder
+    """The cosine between first and second of each pair, by the local embedder."""
+    from lib.embeddings import LocalEmbedder
 
-    embedder = default_embedder()
+    embedder = LocalEmbedder()
     first, second = (embedder.embed([pair[name] for pair in pairs], progress=False) for name in ("first", "second"))
     return (first * second).sum(axis=1)
 

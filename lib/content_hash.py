@@ -54,7 +54,7 @@ def content_hash(*parts: Any, **params: Any) -> str:
     Errors: InvalidInput, with the path of what can't be told apart for certain: NaN, a set, a time without a zone, an
     object.
 
-    >>> len(content_hash("Explain S3 to a beginner.", model="gpt-5.4", temperature=0))
+    >>> len(content_hash("Explain S3 to a beginner.", model="practice-model", temperature=0))
     64
     >>> content_hash("ab", "c") == content_hash("a", "bc")
     False

@@ -9,7 +9,7 @@ from typing import Any
 from lib.exercises import exercise, wrong
 
 REQUEST = {
-    "topic": "S3 pricing", "level": "beginner", "sources": ["price list", "guide"], "model": "gpt-5.4-mini",
+    "topic": "S3 pricing", "level": "beginner", "sources": ["price list", "guide"], "model": "model-1",
     "temperature": 0, "prompt_version": 7, "user_id": "zoe", "request_id": "5f0c",
     "asked_at": datetime(2026, 3, 2, 9, tzinfo=UTC),
 }  # fmt: skip
@@ -33,7 +33,7 @@ def lesson_key(answer):
     if answer({**REQUEST, "topic": "caf\u00e9"}) != answer({**REQUEST, "topic": "cafe\u0301"}):
         wrong("é can be written as one character or as two. content_hash knows that; your own hash doesn't.")
     other: dict[str, Any] = {
-        "topic": "S3 limits", "level": "expert", "sources": ["price list"], "model": "gpt-5.4", "temperature": 1,
+        "topic": "S3 limits", "level": "expert", "sources": ["price list"], "model": "model-2", "temperature": 1,
         "prompt_version": 8,
     }  # fmt: skip
     for field, value in other.items():
