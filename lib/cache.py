@@ -17,7 +17,7 @@ from lib.cache_rows import KEPT, CacheRows, Entry
 from lib.conditions import check_name
 from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows, WorkbookError, shown
 from lib.eviction import Eviction, delete_type, evict
-from lib.generated import Cached, Extras, Generated, checked_extras, checked_seconds, row_of
+from lib.generated import Cached, Extras, Generated, checked_extras, checked_ms, checked_seconds, row_of
 from lib.hit_counts import HitCounts
 from lib.models import CONTENT_TYPE_LENGTH, as_utc, utcnow
 from lib.scopes import Scope, checked_scope
@@ -107,17 +107,20 @@ class ContentCache:
         while (row := self._rows.find(entry, self.time())) is None:
             outcome = "coalesced"
             self._check_writable(scope)
-            flight, leads = self._flights.join(entry)
+            flight, leads = self._flights.join(entry, self._lease.total_seconds())
             if leads:
                 try:
-                    flight.row, mine = self._generate(entry, generate, extras, flight)
+                    made, mine, valid = self._generate(entry, generate, extras, flight)
+                    flight.row = made if valid else None
                 finally:
                     self._flights.land(entry, flight)
                 outcome = "miss" if mine else outcome
-            elif not flight.wait():
-                self._flights.land(entry, flight)  # it has had its time; who comes next may take over
-            if flight.row is not None:
-                row = (json.loads(flight.row[0]), *flight.row[1:])
+            else:
+                if not flight.wait():
+                    self._flights.land(entry, flight)  # it has had its time; who comes next may take over
+                made = flight.row
+            if made is not None:
+                row = (json.loads(made[0]), *made[1:])
                 break
         return self._answer(entry, row, outcome, began)
 
@@ -141,12 +144,18 @@ class ContentCache:
         """Store a content that was generated elsewhere, in place of the one that may be there."""
         entry, now = self._entry(key, content_type, scope), self.time()
         self._check_writable(scope)
-        row, _ = row_of(generated, now, generation_ms, checked_extras(ttl_seconds, input_summary))
+        extras = checked_extras(ttl_seconds, input_summary)
+        row, _ = row_of(generated, now, checked_ms(generation_ms), extras)
         self._rows.put(entry, now, row)
 
-    def check(self, *, content_type: str, scope: Scope) -> None:
-        """Nothing, if this cache can be asked for such contents; else the error that every call would raise."""
+    def check(self, *, content_type: str, scope: Scope, writing: bool = False) -> None:
+        """Nothing, if this cache can be asked for such contents; else the error that every call would raise.
+
+        writing: and can be given such.
+        """
         self._entry("0" * 64, content_type, scope)
+        if writing:
+            self._check_writable(scope)
 
     def invalidate(self, key: str, *, content_type: str, scope: Scope) -> bool:
         """Delete one content; whether there was one. What somebody is generating for it just now isn't stored."""
@@ -219,7 +228,7 @@ class ContentCache:
     def _answer(self, entry: Entry, row: tuple[Any, ...], outcome: str, began: float) -> Cached:
         at = self.time()
         if outcome != "miss":
-            self._counts.add(entry, at)
+            self._counts.add(entry, row[1], at)
         cached = Cached(row[0], outcome, (time.perf_counter() - began) * 1000, *row[1:])
         self.metrics.record(
             outcome, entry.content_type, at, latency_ms=cached.latency_ms, generation_ms=cached.generation_ms,
@@ -233,26 +242,32 @@ class ContentCache:
             return self._rows.complete(entry, owner, row)
         except DatabaseUnavailable as error:
             warnings.warn(f"a {entry.content_type} was generated and couldn't be stored: {error}", stacklevel=4)
-            with suppress(WorkbookError):
-                self._rows.release(entry, owner)
+            self._release(entry, owner)
             return True
 
     def _generate(
         self, entry: Entry, generate: Callable[[], Any], extras: Extras, flight: "Flight"
-    ) -> tuple[tuple[Any, ...] | None, bool]:
-        """((content as JSON, *KEPT), whether we made it); waits as long as another process has the lease."""
+    ) -> tuple[tuple[Any, ...], bool, bool]:
+        """((content as JSON, *KEPT), whether we made it, whether others may have it, too).
+
+        Waits as long as another process has the lease.
+        """
         for pause in pauses():
             now = self.time()
+            flight.until = time.monotonic() + self._lease.total_seconds()  # those who wait for us needn't wait longer
             owner = None if self._rows.is_leased(entry, now) else self._rows.claim(entry, now, now + self._lease)
-            # Looked for after the claim: it may have been stored since the last look, and its lease given up.
-            if found := self._rows.find(entry, now):
-                if owner:
-                    self._rows.release(entry, owner)
-                return (json.dumps(found[0]), *found[1:]), False
+            try:
+                # Looked for after the claim: it may have been stored since the last look, and its lease given up.
+                found = self._rows.find(entry, now)
+            except BaseException:
+                self._release(entry, owner)
+                raise
+            if found:
+                self._release(entry, owner)
+                return (json.dumps(found[0]), *found[1:]), False, True
             if owner:
                 break
             time.sleep(pause)
-        flight.until = time.monotonic() + self._lease.total_seconds()  # those who wait for us needn't wait longer
         began = time.perf_counter()
         try:
             output = generate()
@@ -260,9 +275,15 @@ class ContentCache:
             row, as_json = row_of(output, self.time(), elapsed, extras)
             stored = self._stored(entry, owner, row)
         except BaseException:
-            with suppress(WorkbookError):  # it lapses by itself; the error of the caller is the one to be seen
-                self._rows.release(entry, owner)
+            self._release(entry, owner)
             raise
         if not stored and (found := self._rows.find(entry, self.time())):
-            return (json.dumps(found[0]), *found[1:]), True  # who took over was faster: all are served the same
-        return (as_json, *[row[name] for name in KEPT]), True
+            return (json.dumps(found[0]), *found[1:]), True, True  # who took over was faster: all are served the same
+        # Not stored, and not there: it was invalidated, or its user forgotten, while we made it. Who asked before that
+        # has it; those who joined us may have asked afterwards.
+        return (as_json, *[row[name] for name in KEPT]), True, stored
+
+    def _release(self, entry: Entry, owner: str | None) -> None:
+        if owner is not None:
+            with suppress(WorkbookError):  # it lapses by itself; the error of the caller is the one to be seen
+                self._rows.release(entry, owner)

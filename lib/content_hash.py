@@ -174,6 +174,10 @@ def _number(number: float) -> Any:
 
 
 def _instant(moment: datetime) -> str:
+    if type(moment) is not datetime and (moment != moment or getattr(moment, "nanosecond", 0)):
+        raise _Refused(  # pandas: a NaT, which is no moment, or parts of a microsecond, which would be left out
+            f"{{place}} is {moment!r}, which a datetime can't hold. Use its .to_pydatetime(), or its .isoformat()."
+        )
     if moment.utcoffset() is None:
         raise _Refused(
             f"{{place}} has no time zone, so it could be any of 24 hours: {moment.isoformat()}. Use datetime.now(UTC), "

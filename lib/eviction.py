@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    LargeBinary,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+)
 
 from lib.binding import bound
 from lib.cache_rows import of_scope
@@ -14,6 +26,7 @@ from lib.models import CachedContent, CacheLease
 from lib.scopes import Scope
 
 BATCH = 500  # contents deleted in one transaction: a reader or writer never waits longer than for those
+LONGEST = timedelta(days=3650)
 POLICIES = ("lru", "lfu")
 
 _contents, _leases = CachedContent.__table__, CacheLease.__table__
@@ -23,7 +36,6 @@ _ORDERS = {
     "lru": (_last_used, _contents.c.id),
     "lfu": (_contents.c.access_count, _last_used, _contents.c.id),
 }
-_size = func.coalesce(_contents.c.size_bytes, func.length(_contents.c.content_hash))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +53,10 @@ class Eviction:
             if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
                 raise InvalidInput(f"{name} must be a whole number from 0 on, not {shown(limit)}.")
         if self.older_than is not None and not (
-            isinstance(self.older_than, timedelta) and self.older_than >= timedelta(0)
+            isinstance(self.older_than, timedelta) and timedelta(0) <= self.older_than <= LONGEST
         ):
             raise InvalidInput(
-                f"older_than must be a timedelta such as timedelta(days=30), not {shown(self.older_than)}."
+                f"older_than must be a timedelta such as timedelta(days=30), up to ten years, not {self.older_than!r}."
             )
         if self.policy not in POLICIES:
             raise InvalidInput(f"policy must be one of {', '.join(POLICIES)}, not {shown(self.policy)}.")
@@ -122,12 +134,16 @@ def _excess(connection: Connection, limits: Eviction) -> Sequence[str]:
     """
     if limits.max_entries is None and limits.max_bytes is None:
         return []
+    # Contents of older workbooks have no size yet.
+    as_text = Text if connection.dialect.name == "postgresql" else LargeBinary  # SQLite's length of a blob is in bytes
+    length = func.octet_length if connection.dialect.name == "postgresql" else func.length
+    size = func.coalesce(_contents.c.size_bytes, length(cast(_contents.c.content, as_text)))
     last_first = [column.desc() for column in _ORDERS[limits.policy]]
     up_to_here = {"order_by": last_first, "rows": (None, 0)}  # those that go later, and this one
     ranked = select(
         _contents.c.id,
         func.count().over(**up_to_here).label("entries"),
-        func.sum(_size).over(**up_to_here).label("bytes"),
+        func.sum(size).over(**up_to_here).label("bytes"),
     ).subquery()
     too_much = [
         column > limit

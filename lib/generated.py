@@ -45,6 +45,14 @@ def checked_seconds(seconds: float, name: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def checked_ms(milliseconds: float | None) -> float | None:
+    """How long a generation took; else InvalidInput."""
+    is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+    if milliseconds is not None and not (is_number and 0 <= milliseconds < float("inf")):
+        raise InvalidInput(f"generation_ms must be a number from 0 on, or None, not {shown(milliseconds)}.")
+    return milliseconds
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     """What a caller says about a content that is to be stored."""
@@ -76,6 +84,8 @@ def row_of(output: Any, now: datetime, generation_ms: float | None, extras: Extr
             raise InvalidInput(f"{name} must be a whole number from 0 on, or None, not {shown(tokens)}.")
     if generated.model is not None and not isinstance(generated.model, str):
         raise InvalidInput(f"model must be the name of a model, or None, not {shown(generated.model)}.")
+    if generated.model is not None:
+        check_text(generated.model, "model")
     content, as_json, _ = prepare(dict(generated.content))
     return {
         "content": content, "size_bytes": len(as_json.encode()), "created_at": now,

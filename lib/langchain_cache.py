@@ -2,32 +2,28 @@
 
 import asyncio
 import contextvars
-import inspect
-import json
+import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+import warnings
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache as once
 from typing import Any, TypeVar
 
 from langchain_core.caches import BaseCache
-from langchain_core.load import dumpd, load
-from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
+from langchain_core.outputs import ChatResult, Generation
 
 from lib.cache import ContentCache
 from lib.content_hash import content_hash
-from lib.errors import InvalidInput
+from lib.errors import DatabaseUnavailable, InvalidInput
 from lib.generated import Generated
+from lib.langchain_answers import generated_from, generations_in, summary_of, without_ids
 from lib.scopes import Scope
 
 CONTENT_TYPE = "chat"
-SUMMARY_LENGTH = 200  # characters
 MOST_MISSED = 1000  # calls that are on their way to the model
-_revive = inspect.unwrap(load)  # without the wrapper that warns everybody that it is still called beta
-# Nothing but these is made from what is stored: whoever could write to the table could else have any class made.
-_CLASSES = [AIMessage, AIMessageChunk, ChatGeneration, ChatGenerationChunk, Generation]
+LOOP_SECONDS = 1  # between looks whether the loop that asks the model is running still
 
 
 class LangChainCache(BaseCache):
@@ -54,8 +50,10 @@ class LangChainCache(BaseCache):
         ttl_seconds: float | None = None,
     ):
         self._cache, self._scope, self._type, self._ttl = cache, scope, content_type, ttl_seconds
-        self._missed: OrderedDict[str, float] = OrderedDict()  # key -> when it was looked for in vain
-        _check(cache, scope, content_type)
+        # Key -> when it was looked for in vain, by each of those who are asking the model for it now.
+        self._missed: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+        _check(cache, scope, content_type, writing=True)
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """The answer to this prompt by this model; None if there is none."""
@@ -63,19 +61,20 @@ class LangChainCache(BaseCache):
             return None
         began, found = time.perf_counter(), self._cache.get(key, content_type=self._type, scope=self._scope)
         if found is not None:
-            return _generations(found.content)
-        self._missed[key] = began
-        if len(self._missed) > MOST_MISSED:  # of calls that failed: nobody tells us of those
-            self._missed.popitem(last=False)
+            return generations_in(found.content)
+        with self._lock:
+            self._missed.setdefault(key, deque(maxlen=MOST_MISSED)).append(began)
+            self._missed.move_to_end(key)
+            if len(self._missed) > MOST_MISSED:  # of calls that failed: nobody tells us of those
+                self._missed.popitem(last=False)
         return None
 
     def update(self, prompt: str, llm_string: str, return_val: Any) -> None:
         """Store an answer. One that can't be stored isn't: its caller has it, and is the one to be served."""
         if (key := self._key(prompt, llm_string)) is None:
             return
-        summary = None if self._scope.user_id is not None else _summary(prompt)
-        began, generated = self._missed.pop(key, None), _generated(return_val)
-        elapsed = None if began is None else (time.perf_counter() - began) * 1000
+        summary = None if self._scope.user_id is not None else summary_of(prompt)
+        generated, elapsed = generated_from(return_val), self._elapsed(key)
         if elapsed is not None:
             self._cache.metrics.record(
                 "miss", self._type, self._cache.time(), latency_ms=elapsed, model=generated.model
@@ -87,6 +86,18 @@ class LangChainCache(BaseCache):
             )  # fmt: skip
         except InvalidInput:
             return
+        except DatabaseUnavailable as error:
+            warnings.warn(f"an answer was generated and couldn't be stored: {error}", stacklevel=2)
+
+    def _elapsed(self, key: str) -> float | None:
+        """Milliseconds since the first of those who are asking looked for it in vain; None if nobody did."""
+        with self._lock:
+            if not (waiting := self._missed.get(key)):
+                return None
+            began = waiting.popleft()
+            if not waiting:
+                del self._missed[key]
+        return (time.perf_counter() - began) * 1000
 
     def clear(self, **kwargs: Any) -> None:
         """Delete all answers of this cache's scope and content_type."""
@@ -95,7 +106,7 @@ class LangChainCache(BaseCache):
     def _key(self, prompt: str, llm_string: str) -> str | None:
         """None for what has no fixed form: it isn't cached."""
         try:
-            return content_hash(messages=_without_ids(prompt), model=llm_string)
+            return content_hash(messages=without_ids(prompt), model=llm_string)
         except InvalidInput:
             return None
 
@@ -129,6 +140,8 @@ def cached_chat_model(
         raise InvalidInput(
             f"cached_chat_model needs a ChatOpenAI, not {type(model).__name__}. Others take LangChainCache."
         )
+    if hasattr(model, "_ask"):
+        raise InvalidInput("this model has a cache already. Give cached_chat_model the model that it was made from.")
     _check(cache, scope, content_type)
     copy = model.model_copy(update={"cache": False})
     object.__setattr__(copy, "__class__", _cached_class(type(model)))
@@ -147,7 +160,7 @@ class _Ask:
         try:
             payload = model._get_request_payload(messages, stop=stop, **options)
             payload = {name: _schema(value) for name, value in payload.items() if not name.startswith("stream")}
-            return content_hash(payload, api=type(model).__mro__[1].__name__, url=str(model.openai_api_base))
+            return content_hash(payload, api=type(model).__mro__[1].__name__, address=_address(model))
         except InvalidInput:
             return None
 
@@ -156,18 +169,23 @@ class _Ask:
 
         def generated() -> Generated:
             fresh.append(generate())
-            return _generated(fresh[0].generations, fresh[0].llm_output)
+            made = generated_from(fresh[0].generations, fresh[0].llm_output)
+            if generations_in(made.content) is None:
+                raise InvalidInput("this answer holds what can't be read back from JSON.")
+            return made
 
         try:
             cached = self._cache.get_or_generate(key, generated, **self._where)
+            if not fresh and generations_in(cached.content) is None:
+                # Written by another version of LangChain: once anew, for all who ask.
+                self._cache.invalidate(key, content_type=self._where["content_type"], scope=self._where["scope"])
+                cached = self._cache.get_or_generate(key, generated, **self._where)
         except InvalidInput:
             if fresh:  # it can't be stored, but it was paid for
                 return fresh[0]
             raise
-        if cached.outcome == "miss" and fresh:
-            return fresh[0]
-        generations = _generations(cached.content)
-        if generations is None:  # written by another version of LangChain
+        generations = generations_in(cached.content)
+        if fresh or generations is None:
             return fresh[0] if fresh else generate()
         for generation in generations:  # as LangChain marks what came from a cache
             generation.message.usage_metadata = {**(generation.message.usage_metadata or {}), "total_cost": 0}
@@ -195,7 +213,14 @@ def _cached_class(kind: type) -> type:
         loop = asyncio.get_running_loop()
 
         def generate_on_loop() -> ChatResult:
-            return asyncio.run_coroutine_threadsafe(generate(), loop).result()
+            asked = asyncio.run_coroutine_threadsafe(generate(), loop)
+            while not asked.done():
+                with suppress(TimeoutError):
+                    return asked.result(LOOP_SECONDS)
+                if not loop.is_running() and not asked.done():
+                    asked.cancel()
+                    raise RuntimeError("the event loop stopped before the model had answered.")
+            return asked.result()
 
         # The waiting is done in a thread, the asking on this loop, to which the model's client belongs.
         context = contextvars.copy_context()
@@ -210,11 +235,11 @@ def _waiting() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1000, "cached_chat_model")
 
 
-def _check(cache: ContentCache, scope: Scope, content_type: str) -> None:
+def _check(cache: ContentCache, scope: Scope, content_type: str, *, writing: bool = False) -> None:
     """The errors of a scope that is none come when the model is made, and not when it is first asked."""
     if not isinstance(cache, ContentCache):
         raise InvalidInput(f"this needs a ContentCache(engine), not {type(cache).__name__}.")
-    cache.check(content_type=content_type, scope=scope)
+    cache.check(content_type=content_type, scope=scope, writing=writing)
 
 
 def _schema(value: Any) -> Any:
@@ -222,47 +247,13 @@ def _schema(value: Any) -> Any:
     return value.model_json_schema() if hasattr(value, "model_json_schema") else value
 
 
-def _without_ids(prompt: str) -> Any:
-    """The messages of a prompt; their ids are drawn by chance, and no model sees them."""
-    try:
-        messages = json.loads(prompt)
-    except ValueError:  # a plain text, as models have it that aren't for chats
-        return prompt
-    for message in messages if isinstance(messages, list) else []:
-        if isinstance(message, dict) and isinstance(message.get("kwargs"), dict):
-            message["kwargs"].pop("id", None)
-    return messages
-
-
-def _summary(prompt: str) -> str | None:
-    """How the last message begins."""
-    try:
-        text = json.loads(prompt)[-1]["kwargs"]["content"]
-    except (ValueError, LookupError, TypeError):
-        text = prompt
-    return text[:SUMMARY_LENGTH].replace("\x00", "") if isinstance(text, str) else None
-
-
-def _generated(generations: Sequence[Generation], llm_output: dict[str, Any] | None = None) -> Generated:
-    parts = [json.loads(json.dumps(dumpd(generation))) for generation in generations]
-    for part in parts:
-        # A conversation would take a second message with this id for the same one, and replace the first.
-        part["kwargs"].get("message", {}).get("kwargs", {}).pop("id", None)
-    messages = [generation.message for generation in generations if isinstance(generation, ChatGeneration)]
-    usages = [getattr(message, "usage_metadata", None) or {} for message in messages]
-    names = [described.get("model_name") for described in (llm_output or {}, *(m.response_metadata for m in messages))]
-    return Generated(
-        {"generations": parts, "llm_output": llm_output},
-        tokens_in=sum(usage.get("input_tokens", 0) for usage in usages) or None,
-        tokens_out=sum(usage.get("output_tokens", 0) for usage in usages) or None,
-        model=next(filter(None, names), None),
-    )
-
-
-def _generations(content: dict[str, Any]) -> list[Any] | None:
-    """None for what this version of LangChain can't read."""
-    try:
-        generations = [_revive(part, allowed_objects=_CLASSES) for part in content["generations"]]
-    except Exception:  # each class has errors of its own
-        return None
-    return generations if all(isinstance(one, Generation) for one in generations) else None
+def _address(model: Any) -> dict[str, Any]:
+    """Where a request would go, and what goes along with it: another host may have another model of that name."""
+    client = model.root_client
+    return {
+        "url": str(client.base_url),
+        "query": {**client.default_query, **(model.default_query or {})},
+        "headers": dict(model.default_headers or {}),
+        "of": [client.organization, client.project],
+        "form": model.output_version,
+    }

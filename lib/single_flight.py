@@ -8,6 +8,7 @@ from typing import Any
 
 from lib.cache_rows import Entry
 from lib.errors import InvalidInput
+from lib.forked import reset_in_child
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between looks at what another process generates
 RECHECK = 1.0  # seconds after which a waiting thread looks whether its time is over
@@ -17,7 +18,7 @@ RECHECK = 1.0  # seconds after which a waiting thread looks whether its time is 
 class Flight:
     """Somebody in this process is generating a content; the others wait until it is there, or the time is over."""
 
-    until: float = float("inf")  # by time.monotonic(); set when it has its lease
+    until: float  # by time.monotonic(); set anew as long as it waits for a lease, and when it has one
     thread: int = field(default_factory=threading.get_ident)
     landed: threading.Event = field(default_factory=threading.Event)
     row: tuple[Any, ...] | None = None  # (content as JSON, *KEPT), once there is one
@@ -33,15 +34,20 @@ class Flights:
     """What this process generates just now, by entry."""
 
     def __init__(self) -> None:
+        self.reset()
+        reset_in_child(self)
+
+    def reset(self) -> None:
+        """Nobody is generating anything."""
         self._lock = threading.Lock()
         self._flights: dict[Entry, Flight] = {}
 
-    def join(self, entry: Entry) -> tuple[Flight, bool]:
-        """The flight for this entry, and whether it is ours to lead."""
+    def join(self, entry: Entry, seconds: float) -> tuple[Flight, bool]:
+        """The flight for this entry, and whether it is ours to lead. seconds: that a new one has for the beginning."""
         with self._lock:
             flight = self._flights.get(entry)
             if flight is None:
-                flight = self._flights[entry] = Flight()
+                flight = self._flights[entry] = Flight(time.monotonic() + seconds)
                 return flight, True
         if flight.thread == threading.get_ident() and not flight.landed.is_set():
             raise InvalidInput(

@@ -20,6 +20,7 @@ from conftest import ROOT, START, Clock, empty
 from sqlalchemy import Engine, event, select, text, update
 
 from lib.cache import ContentCache
+from lib.cache_rows import CacheRows
 from lib.content_hash import content_hash
 from lib.database import connect, create_tables, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput
@@ -301,6 +302,7 @@ def test_what_was_paid_for_is_given_out_also_if_it_cannot_be_stored(
     [
         None, "text", ["a"], {"x": float("nan")}, {"x": object()}, {1: 2}, {"x": "\x00"},
         Generated({}, tokens_in=-1), Generated({}, tokens_out=True), Generated({}, model=3),
+        Generated({}, model="a\x00b"), Generated({}, model="\ud800"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_stored_is_refused_and_not_stored(cache: ContentCache, engine: Engine, made: Any) -> None:
@@ -309,6 +311,14 @@ def test_what_cannot_be_stored_is_refused_and_not_stored(cache: ContentCache, en
 
     assert (rows(engine, "content"), leases(engine)) == ([], 0)
     assert ask(cache, Writer()).outcome == "miss"
+
+
+@pytest.mark.parametrize("generation_ms", ["fast", -5, float("nan"), float("inf"), True])
+def test_how_long_it_took_is_a_number_from_0_on(cache: ContentCache, engine: Engine, generation_ms: Any) -> None:
+    with pytest.raises(InvalidInput, match="generation_ms"):
+        cache.put(KEY, {}, content_type="lesson", scope=SHARED, generation_ms=generation_ms)
+
+    assert rows(engine, "content") == []
 
 
 def test_an_interrupted_generation_gives_its_lease_up(cache: ContentCache, engine: Engine) -> None:
@@ -532,6 +542,80 @@ def test_counts_outlive_a_database_that_is_away(engine: Engine, clock: Clock, mo
     assert rows(engine, "access_count") == [2]
 
 
+def test_hits_of_what_was_replaced_since_are_not_counted_for_what_replaced_it(
+    cache: ContentCache, engine: Engine, clock: Clock
+) -> None:
+    writer = Writer()
+    for _ in range(8):
+        ask(cache, writer, ttl_seconds=60)
+    clock.advance(seconds=61)
+    for _ in range(3):
+        ask(cache, writer, ttl_seconds=60)
+    cache.flush()
+
+    assert rows(engine, "access_count", "last_accessed") == [(2, clock.time)]
+
+
+def test_without_a_thread_to_flush_it_hits_are_served_and_counted_later(
+    cache: ContentCache, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ask(cache, Writer())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        assert ask(cache, Writer()).outcome == "hit"
+    ask(cache, Writer())
+    cache.flush()
+
+    assert rows(engine, "access_count") == [2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_counts_its_own_hits_and_waits_for_nobody_it_cannot_see(database_url: str) -> None:
+    script = f"""
+import os, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+from lib import SHARED, ContentCache, connect, content_hash
+engine = connect({database_url!r})
+cache = ContentCache(engine, flush_seconds=60)
+where = {{"content_type": "lesson", "scope": SHARED}}
+one, other = content_hash("a"), content_hash("b")
+for _ in range(11):
+    cache.get_or_generate(one, lambda: {{"text": "a"}}, **where)  # ten hits, counted in memory
+go_on, begun = threading.Event(), threading.Event()
+def slow():
+    begun.set()
+    go_on.wait(20)
+    return {{"text": "b"}}
+leader = threading.Thread(target=lambda: cache.get_or_generate(other, slow, **where))
+leader.start()
+begun.wait(20)
+child = os.fork()
+if child == 0:
+    engine.dispose(close=False)
+    for _ in range(3):
+        cache.get_or_generate(one, lambda: {{"text": "a"}}, **where)
+    cache.flush()
+    found = cache.get_or_generate(other, lambda: {{"text": "second"}}, **where)
+    os._exit(0 if found.content == {{"text": "b"}} else 1)
+time.sleep(0.5)
+go_on.set()
+leader.join()
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+cache.flush()
+sys.exit(status)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+
+    engine = connect(database_url)
+    with engine.connect() as connection:
+        counts = connection.scalars(select(ROW.c.access_count).order_by(ROW.c.access_count)).all()
+    engine.dispose()
+    assert counts[-1] == 13
+
+
 # --- deleting -------------------------------------------------------------------------------------
 
 
@@ -549,6 +633,55 @@ def test_invalidated_content_is_made_anew_also_by_who_was_about_to_store_it(
 
     assert ask(cache, out_of_date).content == {"text": "from old inputs"}
     assert rows(engine, "content") == []
+
+
+@pytest.mark.parametrize("how", ["invalidate", "invalidate_type", "forget_user"])
+def test_what_another_process_invalidated_meanwhile_is_nobodys_but_who_had_asked_before(
+    engine: Engine, how: str
+) -> None:
+    ours, another = ContentCache(engine), ContentCache(engine)  # know as little of each other as two processes do
+    where = {"content_type": "lesson", "scope": for_user("zoe")}
+    started, go_on = threading.Event(), threading.Event()
+
+    def old() -> dict[str, str]:
+        started.set()
+        go_on.wait(20)
+        return {"text": "old"}
+
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(ours.get_or_generate, KEY, old, **where)
+        started.wait(20)
+        if how == "invalidate":
+            another.invalidate(KEY, **where)
+        elif how == "invalidate_type":
+            another.invalidate_type("lesson")
+        else:
+            MemoryStore(engine).forget_user("zoe")
+        after = pool.submit(ours.get_or_generate, KEY, lambda: {"text": "new"}, **where)
+        time.sleep(0.2)  # it has joined the one that is under way
+        go_on.set()
+
+        assert (before.result(20).content, after.result(20).content) == ({"text": "old"}, {"text": "new"})
+    assert rows(engine, "content") == [{"text": "new"}]
+
+
+def test_a_lease_is_given_up_if_the_look_after_it_fails(
+    cache: ContentCache, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([None])
+    real = CacheRows.find
+
+    def fails_at_the_second(self: CacheRows, *arguments: Any) -> Any:
+        if next(looks, "again") is None:
+            return real(self, *arguments)
+        raise DatabaseUnavailable("no connection was free")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CacheRows, "find", fails_at_the_second)
+        with pytest.raises(DatabaseUnavailable):
+            ask(cache, Writer())
+
+    assert leases(engine) == 0
 
 
 def test_who_asks_after_an_invalidation_does_not_wait_for_what_was_begun_before(engine: Engine) -> None:
@@ -701,8 +834,20 @@ def test_evicting_goes_on_beyond_one_batch_and_beside_another_one(
     assert sum(of_type) == 10 and left(cache, keys) == []
 
 
+def test_contents_without_a_size_count_as_large_as_they_are(cache: ContentCache, clock: Clock, engine: Engine) -> None:
+    for number in range(3):
+        cache.put(content_hash(number), {"text": "e" * 10_000}, content_type="lesson", scope=SHARED)
+        clock.advance(seconds=1)
+    with engine.begin() as connection:
+        connection.execute(update(ROW).values(size_bytes=None))  # as in a database of an older workbook
+
+    assert cache.evict(max_bytes=25_000) == 1
+    assert cache.evict(max_bytes=9_000) == 2
+
+
 @pytest.mark.parametrize("limits", [{"max_entries": -1}, {"max_entries": True}, {"max_bytes": 1.5}, {"policy": "mru"},
-                                    {"older_than": 7}, {"older_than": timedelta(-1)}])  # fmt: skip
+                                    {"older_than": 7}, {"older_than": timedelta(-1)},
+                                    {"older_than": timedelta(days=10**6)}])  # fmt: skip
 def test_a_limit_that_is_none_is_refused(cache: ContentCache, limits: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(limits))):
         cache.evict(**limits)

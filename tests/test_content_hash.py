@@ -142,6 +142,16 @@ def test_what_cannot_be_told_apart_is_refused_by_its_path(call: Any, said: str) 
         call()
 
 
+def test_a_time_of_pandas_is_refused_where_a_datetime_would_lose_something() -> None:
+    pandas = pytest.importorskip("pandas")
+    whole = pandas.Timestamp("2026-03-01T12:00:00Z")
+
+    assert content_hash(at=whole) == content_hash(at=whole.to_pydatetime())
+    for moment in (pandas.Timestamp("2026-03-01T12:00:00.000000001Z"), pandas.NaT):
+        with pytest.raises(InvalidInput, match=r"params\.at is"):
+            content_hash(at=moment)
+
+
 def test_what_contains_itself_or_is_too_deep_is_refused() -> None:
     circle: list[Any] = []
     circle.append({"again": circle})

@@ -37,7 +37,7 @@ FLOORS = {
     "store": 6, "candidates": 6,
     "versions": 7, "cache": 7, "learning": 7,
     "content_hash": 1, "scopes": 4, "cache_rows": 5, "hit_counts": 6, "eviction": 6, "cache_metrics": 5,
-    "langchain_cache": 8, "generated": 2, "single_flight": 6,
+    "langchain_cache": 8, "langchain_answers": 3, "generated": 2, "single_flight": 6,
     "remembering": 8, "retrieval": 8,
     "tools": 9, "context": 9, "consolidation": 9, "evaluation": 9,
     "formation": 10,
@@ -49,7 +49,7 @@ FLOORS = {
     "copied": 1, "bulk": 3, "comparing": 4, "copying": 5,
     "practice_watcher": 5,
     "partitions": 4,
-    "helpers": 0, "load_trial": 7,
+    "helpers": 0, "forked": 0, "load_trial": 7,
     "exercises": 15,  # a package, too
     "__init__": 16, "__main__": 16,
 }  # fmt: skip

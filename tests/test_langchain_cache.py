@@ -1,12 +1,14 @@
 """LangChain's chat models on the cache: what changes the answer misses, what doesn't hits, nothing is paid twice."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import empty
+from conftest import ROOT, empty
 from langchain.agents import create_agent
 from langchain_core.globals import set_llm_cache
 from langchain_core.load import dumps
@@ -16,9 +18,10 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from sqlalchemy import Engine, select, text
 
+from lib.binding import BoundUser, bound_engine
 from lib.cache import ContentCache
 from lib.chat_model import chat_model
-from lib.errors import InvalidInput
+from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows
 from lib.langchain_cache import LangChainCache, cached_chat_model
 from lib.models import CachedContent
 from lib.practice_model import PracticeModel, start_practice_model
@@ -324,6 +327,112 @@ def test_its_misses_are_counted_and_timed(server: PracticeModel, cache: ContentC
     assert (cache.metrics.hits, cache.metrics.misses) == (2, 1)
     figures = cache.metrics.by_type().iloc[0]
     assert figures.miss_ms > figures.hit_ms > 0 and figures.saved_seconds > 0
+
+
+def test_two_who_ask_at_once_are_two_misses(engine: Engine) -> None:
+    cache = ContentCache(engine)
+    ours, answer = LangChainCache(cache, scope=SHARED), [ChatGeneration(message=AIMessage("Hi"))]
+
+    assert [ours.lookup("[]", "model"), ours.lookup("[]", "model")] == [None, None]
+    ours.update("[]", "model", answer)
+    ours.update("[]", "model", answer)
+
+    assert (cache.metrics.hits, cache.metrics.misses) == (0, 2)
+    assert not ours._missed
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('[{"kwargs": {"id": "cust-1"}}]', '[{"kwargs": {"id": "cust-2"}}]'), ("1", "1.0"),
+        ('{"a": 1, "b": 2}', '{"b": 2.0, "a": 1}'), ('{"a": 1, "a": 2}', '{"a": 2}'), ("[" * 200_000, "[" * 199_999),
+    ],
+)  # fmt: skip
+def test_a_plain_text_is_that_text_also_if_it_is_json(engine: Engine, one: str, other: str) -> None:
+    ours = LangChainCache(ContentCache(engine), scope=SHARED)
+
+    ours.update(one, "model", [ChatGeneration(message=AIMessage("Hi"))])
+
+    assert ours.lookup(one, "model") is not None
+    assert ours.lookup(other, "model") is None
+
+
+def test_an_answer_outlives_a_database_that_is_away(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_away(*_: Any, **__: Any) -> None:
+        raise DatabaseUnavailable("the database is away")
+
+    monkeypatch.setattr(ContentCache, "put", is_away)
+    with pytest.warns(UserWarning, match="couldn't be stored"):
+        LangChainCache(ContentCache(engine), scope=SHARED).update("[]", "m", [ChatGeneration(message=AIMessage("Hi"))])
+
+
+def test_one_who_may_not_store_is_told_when_the_cache_is_made(engine: Engine) -> None:
+    cache = ContentCache(bound_engine(engine, BoundUser("zoe", "workbook_app")))
+
+    with pytest.raises(NotYourRows):
+        LangChainCache(cache, scope=SHARED)
+    assert LangChainCache(cache, scope=for_user("zoe"))
+
+
+def test_another_host_is_another_model(server: PracticeModel, cache: ContentCache) -> None:
+    options = {"model": "practice-model", "api_key": "practice", "max_retries": 0}
+    other_url = server.url.replace("127.0.0.1", "localhost")
+    for given in ({}, {"base_url": other_url}, {"default_query": {"v": "2"}}, {"default_headers": {"x-tenant": "b"}},
+                  {"organization": "b"}, {"output_version": "v1"}):  # fmt: skip
+        model = cached_chat_model(ChatOpenAI(**{"base_url": server.url, **options, **given}), cache, scope=SHARED)
+
+        assert calls(server, lambda model=model: model.invoke(ASKED)) == 1, given
+        assert calls(server, lambda model=model: model.invoke(ASKED)) == 0, given
+
+
+def test_the_host_of_the_environment_is_in_the_key(
+    server: PracticeModel, cache: ContentCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        model = cached_chat_model(ChatOpenAI(model="practice-model", api_key="practice"), cache, scope=SHARED)
+
+        assert calls(server, lambda model=model: model.invoke(ASKED)) == 1
+
+
+def test_a_model_has_one_cache(server: PracticeModel, cache: ContentCache) -> None:
+    cached = cached_chat_model(chat_model(practice=server), cache, scope=SHARED)
+
+    with pytest.raises(InvalidInput, match="has a cache already"):
+        cached_chat_model(cached, cache, scope=for_user("zoe"))
+
+
+def test_what_another_version_wrote_is_paid_once_more_and_not_each_time(
+    server: PracticeModel, cache: ContentCache, engine: Engine
+) -> None:
+    model = cached_chat_model(chat_model(practice=server), cache, scope=SHARED)
+    model.invoke(ASKED)
+    with engine.begin() as connection:
+        connection.execute(text("""UPDATE content_cache SET content = '{"generations": [{"lc": 9}]}'"""))
+
+    assert [calls(server, lambda: model.invoke(ASKED)) for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_loop_that_stops_in_the_middle_leaves_nobody_waiting() -> None:
+    script = """
+import asyncio
+from lib import SHARED, ContentCache, connect, create_tables
+from lib.chat_model import chat_model
+from lib.langchain_cache import cached_chat_model
+from lib.practice_model import Behaviour, start_practice_model
+server = start_practice_model(behaviour=Behaviour(first_token_ms=1500))
+engine = connect("sqlite://")
+create_tables(engine)
+model = cached_chat_model(chat_model(practice=server), ContentCache(engine), scope=SHARED)
+loop = asyncio.new_event_loop()
+try:
+    loop.run_until_complete(asyncio.wait_for(model.ainvoke("Hello"), 0.5))
+except TimeoutError:
+    print("too late")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+    assert done.stdout.strip() == "too late", done.stderr
 
 
 def test_calls_that_fail_leave_nothing_behind(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
