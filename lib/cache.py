@@ -93,7 +93,8 @@ class ContentCache:
         """The content for this key; if there is none, `generate` makes it, once for all that ask meanwhile.
 
         key: of `content_hash`. content_type: such as "lesson"; 50 characters.
-        generate: returns a JSON object of at most 10 MB, or a `Generated`. It must not ask for the same content.
+        generate: returns a JSON object of at most 10 MB, or a `Generated`. It must not ask for the same content, nor
+            for one whose generation asks for this one.
         scope: SHARED or for_user("zoe"). One key in two scopes is two contents, and so it is with two content_types.
         ttl_seconds: how long what is generated will be served; None: until it is evicted or invalidated.
         input_summary: of the input, for who has to find out where a content came from; 200 characters are kept. For a
