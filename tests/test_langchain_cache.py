@@ -24,7 +24,7 @@ from lib.chat_model import chat_model
 from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows
 from lib.langchain_cache import LangChainCache, cached_chat_model
 from lib.models import CachedContent
-from lib.practice_model import PracticeModel, start_practice_model
+from lib.practice_model import PracticeModel
 from lib.scopes import SHARED, for_user
 
 TOOL = {"type": "function", "function": {"name": "recall", "description": "d", "parameters": {"type": "object"}}}
@@ -36,12 +36,6 @@ class City(BaseModel):
     """Where somebody lives."""
 
     name: str
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PracticeModel]:
-    with start_practice_model() as server:
-        yield server
 
 
 @pytest.fixture
