@@ -10,7 +10,7 @@ from lib.models import USER_ID_LENGTH
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Write `SHARED`, or `for_user("zoe")`. Nothing that was made from a user's data belongs into SHARED."""
+    """Write `SHARED`, or `for_user("zoe")`. Nothing that was made from a user's data belongs in SHARED."""
 
     kind: str  # "shared" or "user"
     user_id: str | None = None
