@@ -3,10 +3,13 @@
 from typing import NoReturn
 
 try:
-    from lib.cache import ContentCache
-    from lib.cache_metrics import CacheMetrics
-    from lib.content_hash import content_hash, unordered
-    from lib.database import connect, create_tables
+    from lib.cache.cache_key import content_hash, unordered
+    from lib.cache.content import Cached, Generated
+    from lib.cache.content_cache import ContentCache
+    from lib.cache.metrics import CacheMetrics
+    from lib.cache.scope import SHARED, Scope, for_user
+    from lib.database.engine import connect, create_tables
+    from lib.database.tables import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
     from lib.errors import (
         ClaimLost,
         DatabaseUnavailable,
@@ -20,15 +23,12 @@ try:
         TablesMissing,
         WorkbookError,
     )
-    from lib.generated import Cached, Generated
-    from lib.isolation import as_user, disable_row_level_security, enable_row_level_security
-    from lib.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
-    from lib.models import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
-    from lib.retrieval import Weights, reembed, retrieve
-    from lib.scopes import SHARED, Scope, for_user
-    from lib.scored import ScoredList, ScoredMemory
-    from lib.sessions import SessionLog
-    from lib.store import MemoryStore
+    from lib.formation.session_log import SessionLog
+    from lib.postgres.row_level_security import as_user, disable_row_level_security, enable_row_level_security
+    from lib.retrieval.scored_memory import ScoredList, ScoredMemory
+    from lib.retrieval.search import Weights, reembed, retrieve
+    from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
+    from lib.store.memory_store import MemoryStore
 except ModuleNotFoundError as error:
     if (error.name or "lib").split(".")[0] == "lib":
         raise

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from lib.database import connect, create_tables, write_transaction
-from lib.local_postgres import start_postgres
-from lib.partitions import create_partitioned_tables
-from lib.practice_model import Behaviour, PracticeModel, start_practice_model
-from lib.store import MemoryStore
-from lib.urls import parse_url
+from lib.database._urls import parse_url
+from lib.database.engine import connect, create_tables
+from lib.database.transactions import write_transaction
+from lib.postgres.partitioning import create_partitioned_tables
+from lib.practice.local_postgres import start_postgres
+from lib.practice.practice_model import Behaviour, PracticeModel, start_practice_model
+from lib.store.memory_store import MemoryStore
 
 ROOT = Path(__file__).parent.parent
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -16,8 +16,7 @@ import time
 
 import psycopg
 
-from lib.local_postgres import find_binaries
-from lib.postgres_programs import EXE, clean_environment
+from lib.practice._postgres_programs import EXE, clean_environment, find_binaries
 
 SETTLE_SECONDS = 20  # after its owner was killed, as nbval does, a schema is dropped by a process that watches over it
 

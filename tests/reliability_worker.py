@@ -9,8 +9,8 @@ WORKER_URL=… python reliability_worker.py create-tables             create the
 import os
 import sys
 
-from lib.database import connect, create_tables
-from lib.store import MemoryStore
+from lib.database.engine import connect, create_tables
+from lib.store.memory_store import MemoryStore
 
 
 def main(mode: str, *numbers: str) -> None:

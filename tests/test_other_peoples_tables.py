@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from other_peoples_tables import changes_since, differences, furnish, libpq, photograph
 
-from lib.local_postgres import start_postgres
+from lib.practice.local_postgres import start_postgres
 
 NOTEBOOK = "notebooks/03_memory_types.ipynb"
 CHANGES = {

@@ -11,31 +11,32 @@ from sqlalchemy import Engine, Select, TextClause, event, select, text
 from sqlalchemy.dialects import sqlite
 from word_embedder import WordEmbedder
 
-from lib import candidates, retrieval
-from lib.ann import _available, table_of
-from lib.cache import ContentCache
-from lib.chat_model import chat_model
-from lib.conditions import of_user
-from lib.consolidation import consolidate, merge_near_duplicates
-from lib.content_hash import content_hash
-from lib.context import build_system_prompt
-from lib.database import statement
-from lib.formation import extract_pending
-from lib.learning import learn_procedures
-from lib.models import Base, Memory
-from lib.practice_model import start_practice_model
-from lib.retrieval import reembed, retrieve
-from lib.scopes import SHARED, for_user
-from lib.sessions import SessionLog
-from lib.store import MemoryStore
-from lib.triggers import TRIGGERS
+from lib.agent.system_prompt import build_system_prompt
+from lib.cache.cache_key import content_hash
+from lib.cache.content_cache import ContentCache
+from lib.cache.scope import SHARED, for_user
+from lib.database._triggers import TRIGGERS
+from lib.database.tables import Base, Memory
+from lib.database.transactions import statement
+from lib.formation.consolidation import consolidate, merge_near_duplicates
+from lib.formation.extraction import extract_pending
+from lib.formation.procedures import learn_procedures
+from lib.formation.session_log import SessionLog
+from lib.llm.chat_model import chat_model
+from lib.practice.practice_model import start_practice_model
+from lib.retrieval import _candidates as candidates
+from lib.retrieval import search as retrieval
+from lib.retrieval._ann import _available, table_of
+from lib.retrieval.search import reembed, retrieve
+from lib.store.filters import of_user
+from lib.store.memory_store import MemoryStore
 
 TRANSCRIPT = [
     {"turn": 1, "speaker": "user", "text": "Hi! I work at a hospital in Lund. My exam is on Friday 22 May 2026."},
     {"turn": 2, "speaker": "assistant", "text": "Noted."},
 ]
 OURS = [name for name, table in Base.metadata.tables.items() if name == "users" or "user_id" in table.columns]
-# The terms of all users in SQLite's full-text index have no user beside them, but in them: see lib.indexing.token.
+# The terms of all users in SQLite's full-text index have no user beside them, but in them: see `token` there.
 _TABLE = rf"(?:{'|'.join(OURS)}|memory_ann_\d+)"
 _MENTION = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:ONLY\s+)?({_TABLE})\b", re.I)
 _BOUND = r"(?:\?|[%:]\(?\w+\)?s?|(?:old|[a-z]\w*)\.user_id)"

@@ -4,8 +4,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from lib.embeddings import CachedEmbedder
-from lib.terms import stems
+from lib.llm.embeddings import CachedEmbedder
+from lib.text_terms import stems
 
 
 class WordEmbedder(CachedEmbedder):

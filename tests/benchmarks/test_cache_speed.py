@@ -26,15 +26,16 @@ from sqlalchemy import Engine, select, text, update
 from test_content_hash import assert_all_different
 from test_store_speed import COLUMNS, new_database, one_core, servers, take_turns  # noqa: F401 - two are fixtures
 
-from lib.cache import ContentCache
-from lib.cache_rows import Entry
-from lib.content_hash import content_hash
-from lib.database import connect, create_tables, statement
-from lib.generated import Generated
-from lib.langchain_cache import LangChainCache
-from lib.local_postgres import LocalPostgres
-from lib.models import CachedContent, new_id, utcnow
-from lib.scopes import SHARED
+from lib.cache._rows import Entry
+from lib.cache.cache_key import content_hash
+from lib.cache.content import Generated
+from lib.cache.content_cache import ContentCache
+from lib.cache.langchain_cache import LangChainCache
+from lib.cache.scope import SHARED
+from lib.database.engine import connect, create_tables
+from lib.database.tables import CachedContent, new_id, utcnow
+from lib.database.transactions import statement
+from lib.practice.local_postgres import LocalPostgres
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it says that it isn't developed any further

@@ -13,12 +13,13 @@ from functools import partial
 import pytest
 from sqlalchemy import Engine, text
 
-from lib.database import connect, create_tables, write_transaction
-from lib.job_tables import create_job_tables
-from lib.job_trial import drain, hand_in, outcome, speed_by_workers, workers
-from lib.jobs import Jobs
-from lib.local_postgres import start_postgres
-from lib.practice_model import Behaviour, start_practice_model
+from lib.database._job_tables import create_job_tables
+from lib.database.engine import connect, create_tables
+from lib.database.transactions import write_transaction
+from lib.jobs.jobs import Jobs
+from lib.practice.local_postgres import start_postgres
+from lib.practice.practice_model import Behaviour, start_practice_model
+from lib.workbook.trials.jobs import drain, hand_in, outcome, speed_by_workers, workers
 
 SESSIONS, WORKERS, KILLS, RUNS = 200, 3, 2, 3
 WAITING = 100_000  # jobs of others

@@ -8,11 +8,11 @@ import statistics
 import time
 from collections.abc import Callable
 
-from lib.copying import copy_memories
-from lib.database import connect, create_tables
-from lib.local_postgres import start_postgres
-from lib.partitions import create_partitioned_tables, partition_sizes
-from lib.store import MemoryStore
+from lib.database.engine import connect, create_tables
+from lib.postgres.copy_memories import copy_memories
+from lib.postgres.partitioning import create_partitioned_tables, partition_sizes
+from lib.practice.local_postgres import start_postgres
+from lib.store.memory_store import MemoryStore
 
 USERS, EACH = 1000, 100
 

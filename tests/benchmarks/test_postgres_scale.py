@@ -22,12 +22,13 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from test_retrieval_speed import ZipfEmbedder, fill, zipf
 
-from lib import ann
-from lib.candidates import by_vector, state_of
-from lib.database import connect, create_tables, read_transaction
-from lib.load_trial import Throughput, throughput
-from lib.local_postgres import LocalPostgres, start_postgres
-from lib.store import MemoryStore
+from lib.database.engine import connect, create_tables
+from lib.database.transactions import read_transaction
+from lib.practice.local_postgres import LocalPostgres, start_postgres
+from lib.retrieval import _ann as ann
+from lib.retrieval._candidates import by_vector, state_of
+from lib.store.memory_store import MemoryStore
+from lib.workbook.trials.load import Throughput, throughput
 
 RESULTS = Path(__file__).parents[2] / "data" / "benchmarks" / "postgres_scale.csv"
 COLUMNS = ("measure", "compared", "value", "other", "ratio", "bound", "unit", "date", "python", "postgres", "machine")
@@ -176,7 +177,7 @@ def in_memory(
     engine: Engine, connection: Connection, user_id: str, model: str, question: np.ndarray, state: Any
 ) -> list[int]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.candidates.EXACT_UP_TO", VECTORS)
+        patch.setattr("lib.retrieval._candidates.EXACT_UP_TO", VECTORS)
         return by_vector(engine, connection, user_id, model, question, state)[:NEAREST]
 
 

@@ -23,13 +23,14 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from lib.ann import is_synchronized
-from lib.candidates import state_of
-from lib.database import connect, create_tables, read_transaction, statement
-from lib.embeddings import CachedEmbedder, LocalEmbedder
-from lib.local_postgres import LocalPostgres, start_postgres
-from lib.retrieval import reembed, retrieve
-from lib.store import MemoryStore
+from lib.database.engine import connect, create_tables
+from lib.database.transactions import read_transaction, statement
+from lib.llm.embeddings import CachedEmbedder, LocalEmbedder
+from lib.practice.local_postgres import LocalPostgres, start_postgres
+from lib.retrieval._ann import is_synchronized
+from lib.retrieval._candidates import state_of
+from lib.retrieval.search import reembed, retrieve
+from lib.store.memory_store import MemoryStore
 
 DATA = Path(__file__).parents[2] / "data"
 RESULTS = DATA / "benchmarks" / "retrieval_speed.csv"

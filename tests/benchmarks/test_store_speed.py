@@ -29,10 +29,11 @@ from langgraph.store.sqlite import SqliteStore
 from sqlalchemy import Engine, select, text
 from sqlalchemy.engine import make_url
 
-from lib.database import connect, create_tables, statement
-from lib.local_postgres import LocalPostgres, start_postgres
-from lib.models import Memory
-from lib.store import MemoryStore
+from lib.database.engine import connect, create_tables
+from lib.database.tables import Memory
+from lib.database.transactions import statement
+from lib.practice.local_postgres import LocalPostgres, start_postgres
+from lib.store.memory_store import MemoryStore
 
 RESULTS = Path(__file__).parents[2] / "data" / "benchmarks" / "store_speed.csv"
 COLUMNS = ("measure", "database", "ours_us", "theirs_us", "ratio", "target", "date", "python", "postgres", "machine")

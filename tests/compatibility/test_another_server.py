@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from lib.chat_model import chat_model, model_choice
-from lib.database import connect, create_tables
-from lib.formation import extract_memories, memory_agent
-from lib.store import MemoryStore
+from lib.agent.tool_agent import memory_agent
+from lib.database.engine import connect, create_tables
+from lib.formation.extraction import extract_memories
+from lib.llm.chat_model import chat_model, model_choice
+from lib.store.memory_store import MemoryStore
 
 FACT = {"namespace": "facts", "key": "exam_date", "fact": "The exam is on 22 May 2026."}
 MEMORY = {

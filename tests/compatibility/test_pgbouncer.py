@@ -14,17 +14,17 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from lib.database import connect, create_tables
+from lib.database._job_tables import create_job_tables
+from lib.database._urls import parse_url
+from lib.database.engine import connect, create_tables
 from lib.errors import InvalidDatabaseURL
-from lib.isolation import as_user, enable_row_level_security
-from lib.job_tables import create_job_tables
-from lib.job_trial import drain, hand_in, outcome, workers
-from lib.jobs import Jobs
-from lib.local_postgres import start_postgres
-from lib.practice_model import start_practice_model
-from lib.retrieval import retrieve
-from lib.store import MemoryStore
-from lib.urls import parse_url
+from lib.jobs.jobs import Jobs
+from lib.postgres.row_level_security import as_user, enable_row_level_security
+from lib.practice.local_postgres import start_postgres
+from lib.practice.practice_model import start_practice_model
+from lib.retrieval.search import retrieve
+from lib.store.memory_store import MemoryStore
+from lib.workbook.trials.jobs import drain, hand_in, outcome, workers
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer here; install it to run these")

@@ -1,0 +1,189 @@
+"""Putting memories into the prompt: at the start, within a budget of tokens; or unasked, when they matter."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from lib.agent.prompt_quoting import RULE, quote_memories, quote_memory
+from lib.errors import InvalidInput, shown
+from lib.retrieval.scored_memory import ScoredList, ScoredMemory
+from lib.retrieval.search import LONGEST_QUERY, Weights, retrieve
+from lib.store.items import MemoryItem
+from lib.store.memory_store import MemoryStore
+from lib.store.namespaces import EPISODES, PREFERENCES, PROCEDURES
+
+PER_NAMESPACE = 10  # newest memories of each namespace that go into a prompt
+RULES = "How this user wants you to work:"
+BRING_UP = "This may be worth bringing up now, although the user didn't ask. If it helps them, do so in a sentence."
+# Relevance from which a memory is brought up unasked. Chosen with the local embedder on the 33 moments for development
+# in data/moments.jsonl: the highest recall at which at least 8 of 10 memories brought up are right. There, 6 of 7 were,
+# and 16% of all that should be brought up. On the 33 moments of the test it was 3 of 8 and 8%: seven are too few to
+# choose by, and what is worth bringing up often has neither words nor meaning in common with the turn, only a
+# consequence for it. See lib.workbook.trials.moments; where it matters, let a model have the last word.
+SPEAK_FROM = 0.36
+NOT_BROUGHT_UP = (PREFERENCES, PROCEDURES)  # how to answer: that belongs into the prompt from the start
+_RELEVANT = Weights(recency=0)
+
+CHARACTERS_PER_TOKEN, TOKENS_PER_MESSAGE = 4, 3
+
+
+class Prompt(str):
+    """A system prompt: a text like any other, which also knows how it came about.
+
+    used: the memories in it, in its order, with scores where there was a query. left_out: those that were considered
+    and that the budget had no room for, the best first. tokens: of the whole prompt, about; see `approximate_tokens`.
+    """
+
+    used: ScoredList
+    left_out: ScoredList
+    tokens: int
+
+    def __new__(cls, text: str = "", used: Iterable[ScoredMemory] = (), left_out: Iterable[ScoredMemory] = ()):
+        prompt = super().__new__(cls, text)
+        prompt.used, prompt.left_out = ScoredList(used), ScoredList(left_out)
+        prompt.tokens = approximate_tokens(text)
+        return prompt
+
+
+def build_system_prompt(
+    store: MemoryStore,
+    user_id: str,
+    role: str,
+    *,
+    namespaces: Sequence[str],
+    query: str | None = None,
+    budget_tokens: int | None = None,
+    limit: int = PER_NAMESPACE,
+    min_relevance: float | None = None,
+) -> Prompt:
+    """A system prompt with what is remembered about the user.
+
+    role: what the assistant is, in a sentence.
+    namespaces: what it needs, in the order of the prompt. Procedures are rules, so they stand first and outside of the
+        quoted block, as instructions: take care who may write them (see `memory_tools`). All the rest is data.
+    query: None takes the newest memories. With a query, such as the user's turn (its first 10,000 characters count),
+        the most relevant ones, best first: see `retrieve`.
+    budget_tokens: for the whole prompt; None sets no bound. Rules always go in; then whatever still fits, the best
+        first, or without a query the newest.
+    limit: newest memories of each namespace, and of episodes a third of it, as only the last few are of use. With a
+        query: of all namespaces together. All rules go in, whatever it says.
+    min_relevance: with a query, the least; as for `retrieve`.
+    Errors: InvalidInput, also for a budget that the role and the rules alone exceed.
+    """
+    if isinstance(namespaces, str):
+        raise InvalidInput(f"namespaces must be a list such as [{namespaces!r}], not a text.")
+    rules = _rules(store, user_id) if PROCEDURES in namespaces else ScoredList()
+    quoted = [namespace for namespace in dict.fromkeys(namespaces) if namespace != PROCEDURES]
+    head = "\n\n".join([role, f"{RULES}\n{_listed(rules)}"] if rules else [role])
+    if query is None or not quoted:
+        found = _newest(store, user_id, quoted, limit)
+        ranked = sorted(range(len(found)), key=lambda number: found[number].item.updated_at, reverse=True)
+    else:
+        query = _beginning(query)
+        found = retrieve(store, user_id, query, k=limit, namespaces=quoted, min_relevance=min_relevance)
+        ranked = list(range(len(found)))
+    fitting = _fitting(head, found, ranked, budget_tokens)
+    used = [found[number] for number in sorted(fitting)]
+    left_out = [found[number] for number in ranked if number not in fitting]
+    return Prompt(_with_memories(head, used), [*rules, *used], left_out)
+
+
+def adapt(store: MemoryStore, user_id: str) -> list[str]:
+    """The rules that an assistant follows for this user, newest first, one line each: what a prompt is given of them.
+
+    They are the user's procedural memories, set by them (`memory_tools(…, rules=True)`) or learned from episodes
+    (`learn_procedures`): store one, and the next prompt has it.
+    """
+    return [_rule_of(scored.item) for scored in _rules(store, user_id)]
+
+
+def proactive_memories(
+    store: MemoryStore, user_id: str, turn: str, *, threshold: float = SPEAK_FROM, k: int = 2
+) -> ScoredList:
+    """What is worth bringing up at this turn although nobody asked; mostly nothing.
+
+    turn: what the user has just said; its first 10,000 characters count.
+    threshold: least relevance; see `SPEAK_FROM`. k: at most so many memories.
+    Preferences and procedures are left out: how to answer is not a thing to bring up. Age doesn't count.
+    Errors: InvalidInput.
+    """
+    namespaces = [name for name in store.list_namespaces(user_id) if name not in NOT_BROUGHT_UP]
+    if not namespaces:
+        return ScoredList()
+    options: dict[str, Any] = {"weights": _RELEVANT, "namespaces": namespaces, "min_relevance": threshold}
+    options["newest_versions"] = False
+    return retrieve(store, user_id, _beginning(turn), k=k, **options)
+
+
+def proactive_prompt(role: str, memories: ScoredList) -> Prompt:
+    """The system prompt of a turn in which these may be brought up; the role alone where there are none."""
+    return Prompt(_with_memories(f"{role}\n\n{BRING_UP}", memories) if memories else role, memories)
+
+
+def approximate_tokens(text: str, role: str = "system") -> int:
+    """About how many tokens a message is, by the rule of LangChain's `count_tokens_approximately`.
+
+    Four characters are a token, and a message has three more. Text that isn't English has more tokens than that.
+
+    >>> approximate_tokens("You are a tutor.")
+    9
+    """
+    return math.ceil((len(text) + len(role)) / CHARACTERS_PER_TOKEN) + TOKENS_PER_MESSAGE
+
+
+def _rules(store: MemoryStore, user_id: str) -> ScoredList:
+    items = [item for item in store.search(user_id, PROCEDURES, limit=None) if _rule_of(item)]
+    return ScoredList(ScoredMemory(item, 0.0, 0.0, note="a rule: always in the prompt") for item in items)
+
+
+def _rule_of(item: MemoryItem) -> str:
+    """A rule on one line, so that it can't pass for more than one."""
+    content = item.value.get("content")
+    return " ".join(content.split()) if isinstance(content, str) else ""
+
+
+def _listed(rules: ScoredList) -> str:
+    return "\n".join(f"- {_rule_of(scored.item)}" for scored in rules)
+
+
+def _newest(store: MemoryStore, user_id: str, namespaces: Sequence[str], limit: int) -> ScoredList:
+    """In the order of the namespaces, each newest first."""
+    found = ScoredList()
+    for namespace in namespaces:
+        few = max(1, limit // 3) if namespace == EPISODES else limit
+        items = store.search(user_id, namespace, limit=few)
+        found += [ScoredMemory(item, 0.0, 0.0, note=f"one of the newest {namespace}") for item in items]
+    return found
+
+
+def _with_memories(head: str, memories: Sequence[ScoredMemory]) -> str:
+    block = quote_memories(scored.item for scored in memories)
+    return f"{head}\n\n{RULE}\n{block}" if block else head
+
+
+def _beginning(turn: str) -> str:
+    return turn[:LONGEST_QUERY] if isinstance(turn, str) else turn  # retrieve says what is wrong with anything else
+
+
+def _fitting(
+    head: str, memories: Sequence[ScoredMemory], ranked: Iterable[int], budget_tokens: int | None
+) -> Collection[int]:
+    """Numbers of the memories that go in: each that still fits beside those ranked before it."""
+    if budget_tokens is None:
+        return range(len(memories))
+    if isinstance(budget_tokens, bool) or not isinstance(budget_tokens, int) or budget_tokens < 1:
+        raise InvalidInput(f"budget_tokens must be a whole number of at least 1, not {shown(budget_tokens)}.")
+    if (least := approximate_tokens(head)) > budget_tokens:
+        raise InvalidInput(
+            f"the role and the rules alone are about {least:,} tokens, and budget_tokens is {budget_tokens:,}. "
+            "Raise it, or delete rules."
+        )
+    text, fitting = head, set()
+    for number in ranked:
+        # The first one brings the frame of the block with it; each further one is a line.
+        line = quote_memory(memories[number].item)
+        longer = f"{text}\n{line}" if fitting else _with_memories(head, [memories[number]])
+        if approximate_tokens(longer) <= budget_tokens:
+            text = longer
+            fitting.add(number)
+    return fitting

@@ -1,0 +1,24 @@
+"""A cache of model output, found by the hash of everything that it was made from.
+
+Read in this order: `cache_key` (the hash), `scope` (whose it is), `content` (what is kept), `content_cache` (get, or
+generate once for all who ask), `metrics` (hits, misses, what they saved), `langchain_cache` (the same for LangChain).
+Depth: `_rows` (its statements), `_eviction`, `_hit_counts`, `_single_flight`.
+"""
+
+from lib.cache.cache_key import content_hash, unordered
+from lib.cache.content import Cached, Generated
+from lib.cache.content_cache import ContentCache
+from lib.cache.metrics import CacheMetrics
+from lib.cache.scope import SHARED, Scope, for_user
+
+__all__ = [
+    "SHARED",
+    "CacheMetrics",
+    "Cached",
+    "ContentCache",
+    "Generated",
+    "Scope",
+    "content_hash",
+    "for_user",
+    "unordered",
+]

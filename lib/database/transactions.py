@@ -1,0 +1,100 @@
+"""Transactions: one statement, a block that writes, a block that only reads, and the user's row that is held first."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy import select as sql_select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from lib.database._outages import errors_translated
+from lib.database._user_binding import bound
+from lib.database.tables import User
+
+
+@contextmanager
+def statement(engine: Engine | Connection) -> Iterator[Connection]:
+    """A connection on which each statement is its own transaction; given back at the end of the block.
+
+    Given a connection instead of an engine, it is that one, and its transaction goes on. On an engine of `as_user`
+    the block is one transaction.
+    """
+    if isinstance(engine, Connection):
+        with errors_translated(engine):
+            yield engine
+        return
+    if bound(engine):  # the user is named at the beginning of a transaction, and for no longer than that
+        with write_transaction(engine) as connection:
+            yield connection
+        return
+    with errors_translated(), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def write_transaction(engine: Engine | Connection) -> Iterator[Connection]:
+    """One transaction for the block: all of it is stored, or, after an error, nothing.
+
+    Given a connection, the block is a part of that one's transaction, and its owner decides.
+    """
+    if isinstance(engine, Connection):
+        with statement(engine) as connection:
+            yield connection
+        return
+    if engine.dialect.name != "sqlite":
+        with errors_translated(engine), engine.begin() as connection:
+            yield connection
+        return
+    with statement(engine) as connection:
+        # IMMEDIATE takes the write lock now, and waits for it. A transaction that reads first and asks for
+        # the lock later gets "database is locked" at once when another writer was faster.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            if connection.connection.dbapi_connection.in_transaction:  # a full disk has rolled back already
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+
+@contextmanager
+def read_transaction(engine: Engine | Connection) -> Iterator[Connection]:
+    """One transaction for the block that only reads: all of it sees one state of the database."""
+    if isinstance(engine, Engine) and engine.dialect.name != "sqlite":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    if isinstance(engine, Connection) or engine.dialect.name != "sqlite":
+        with write_transaction(engine) as connection:
+            yield connection
+        return
+    with statement(engine) as connection:
+        connection.exec_driver_sql("BEGIN")
+        try:
+            yield connection
+        finally:
+            if connection.connection.dbapi_connection.in_transaction:
+                connection.exec_driver_sql("ROLLBACK")
+
+
+def add_user(connection: Connection, user_id: str, now: datetime) -> None:
+    """Add the user if they aren't there; in both cases, hold their row until the transaction ends."""
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
+    new_user = insert(User).values(id=user_id, created_at=now, preferences={})
+    # Not DO NOTHING: that wouldn't hold a user who is there, and somebody might forget them before we end.
+    connection.execute(new_user.on_conflict_do_update(index_elements=["id"], set_={"created_at": User.created_at}))
+
+
+def hold_user(connection: Connection, user_id: str, *, to_delete: bool = False) -> bool:
+    """Have others who write many rows of this user wait for us; False if there is no such user.
+
+    Who writes many rows holds the user's row first, then those of sessions, then those of memories. Without that, two
+    of them take the rows in different orders, each waits for a row that the other has, and the database ends one with
+    "deadlock detected".
+
+    to_delete: nobody may add a row of theirs meanwhile, either. Only for who deletes the user: a put of a new memory
+        would wait for us with its row written already, and if we came to write that address, we for it.
+    """
+    # SQLite has no row locks, needs none. key_share: a new row that refers to the user needn't wait.
+    held = sql_select(User.id).where(User.id == user_id).with_for_update(key_share=not to_delete)
+    return connection.execute(held).first() is not None

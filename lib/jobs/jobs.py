@@ -1,0 +1,86 @@
+"""Background work: a conversation that is over is a job, a user's week of episodes is one, and any worker takes it.
+
+On PostgreSQL Procrastinate keeps the jobs, and as many processes as you like work them off; on SQLite, this one does.
+A job is only a nudge. What is done and what isn't, the sessions say (`SessionLog`), and the record of the weeks that
+were read (`lib.formation.consolidation`): so a job may be lost, or run twice, and nothing is lost or done twice.
+"""
+
+import threading
+from collections.abc import Callable
+
+from tqdm.auto import tqdm
+
+from lib.errors import InvalidInput, shown
+from lib.formation.extraction import extract_pending
+from lib.jobs._queue import JobQueue, JobReport
+from lib.jobs._worker import Shift, work
+
+
+class Jobs(JobQueue):
+    """Extraction after each conversation and consolidation after each week, by whichever worker is free.
+
+    engine: with `create_tables` and, on PostgreSQL, `create_job_tables` called.
+    model: None for the one that `chat_model()` gives, when it is first needed.
+    now, lease_seconds: as for `SessionLog`. Procrastinate goes by the database's clock.
+    heartbeat_seconds: how often a worker says that it lives. The others take a worker that has missed three for dead,
+        free what it had in hand, and look so often for what has no job. The same for all workers of one database.
+    retry_seconds: the wait after the first try of a job that failed; three times as long after each further one. After
+        nine tries a conversation is marked failed with the reason, and `SessionLog.retry_failed` gives it nine more.
+    stop_seconds: how long a worker that is to stop waits for the job in hand; then it gives it back.
+    rules: as for `extract_pending` and `consolidate`.
+    listen: hear of new jobs at once, by LISTEN. A pooler that lends connections for a transaction (PgBouncer's
+        transaction mode) doesn't carry that: False asks for jobs every poll_seconds only, and prepares no statements.
+        None: as `connect` has found it.
+
+    >>> from lib.database.engine import connect, create_tables
+    >>> engine = connect("sqlite://")
+    >>> create_tables(engine)
+    >>> jobs = Jobs(engine)
+    >>> session_id = jobs.session_ended("ada", [{"turn": 1, "speaker": "user", "text": "I live in Rome."}])
+    >>> jobs.run_waiting().extracted
+    1
+    """
+
+    def run_waiting(self, *, progress: bool = False) -> JobReport:
+        """Work off what waits now, in this process, and return; also within a notebook's event loop.
+
+        What others have in hand, or what is to be tried again later, isn't waited for. When the model can't be
+        reached, what was in hand waits again and the error is raised: the others would only fail, too.
+        progress: show a bar.
+        """
+        report = JobReport()
+        if not self.on_postgres:
+            report.add(extract_pending(self.log, self.store, self.model, rules=self.rules, progress=progress))
+            while self.due:
+                report.add_week(self.consolidate_week(*self.due[0]))
+                self.due.pop(0)
+            return report
+        with tqdm(total=self.log.counts()["pending"], unit="session", disable=not progress) as bar:
+            shift = Shift(self, wait=False, stop_at_error=True, report=report)
+            shift.run(lambda: bar.update(report.sessions - bar.n))
+        return report
+
+    def work(
+        self,
+        *,
+        concurrency: int = 1,
+        until_empty: bool = False,
+        weekly: bool = True,
+        stop: threading.Event | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """Be a worker until SIGTERM, SIGINT (Ctrl-C) or `stop`: the job in hand is finished, then it leaves.
+
+        concurrency: jobs at a time, each in a thread. until_empty: leave when there are no jobs any more, waiting,
+            to be tried again or in anybody's hands. weekly: make the weekly jobs; of all workers one does, once.
+        say: gets a line at the start, at the end, and for each failure.
+        A lost database doesn't end it: it starts again when there is one. Errors: InvalidInput on SQLite.
+        """
+        if not self.on_postgres:
+            raise InvalidInput(
+                "workers need PostgreSQL, where many processes can share the jobs, and this is SQLite. Set "
+                "POSTGRES_URL, or call Jobs(engine).run_waiting(), which does the same work in this process."
+            )
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidInput(f"concurrency must be a whole number above 0, not {shown(concurrency)}.")
+        work(self, concurrency, until_empty, weekly, stop or threading.Event(), say)

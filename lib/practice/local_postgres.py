@@ -1,0 +1,282 @@
+"""A real PostgreSQL server of our own: the one that pip installed, or one found on this computer.
+
+The server stops when the process that started it ends, whatever ends it (see lib.practice._postgres_watcher).
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from lib.errors import ServerStartError
+from lib.practice._postgres_programs import (
+    EXE,
+    check_binaries,
+    clean_environment,
+    find_binaries,
+    kill_at_once,
+    reachable,
+    reachable_binaries,
+    temporary_folder,
+    unprivileged,
+    version_of,
+)
+from lib.practice._postgres_settings import NOT_FLUSHED, as_lines, checked_settings
+
+USER = DATABASE = "workbook"
+START_SECONDS = 60
+PORT = 5432
+
+
+def start_postgres(
+    data_folder: str | Path | None = None,
+    *,
+    binaries: str | Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    durable: bool = False,
+) -> "LocalPostgres":
+    """Start a server and return it when it answers; it stops with `stop()`, a `with` block, or this process.
+
+    data_folder: where the data is kept for the next time; None for a temporary folder, which is deleted
+        afterwards (and is not flushed to disk, so it's faster; don't time a database with it).
+    binaries: the folder of pg_ctl; None takes the one from `find_binaries()`.
+    settings: lines of postgresql.conf for this start, such as {"work_mem": "64MB"}.
+    durable: flush a temporary folder to disk as well, so that `crash()` loses nothing that was acknowledged.
+    Errors: ServerStartError, with the end of the server's log, also for a setting that the server refuses.
+
+    with start_postgres() as server:
+        engine = connect(server.url)
+    """
+    programs = find_binaries() if binaries is None else check_binaries(binaries)
+    return LocalPostgres(data_folder, programs, checked_settings(settings or {}), durable)
+
+
+class LocalPostgres:
+    """A running server. `url` is for `connect`, `version` such as "18.6", `data_folder` where the data lies."""
+
+    def __init__(self, data_folder: str | Path | None, binaries: Path, settings: Mapping[str, str], durable: bool):
+        self._watcher: subprocess.Popen | None = None
+        self._settings, self._durable, self._crashed = settings, durable, False
+        self._run_as, self._group = unprivileged()
+        self._temporary = temporary_folder(self._run_as)
+        self._log = self._temporary / "server.log"
+        self._log.touch()
+        try:
+            self._give_away(self._log, self._temporary)  # the log first: in the folder we may be strangers then
+            self._bin = reachable_binaries(binaries, self._temporary, self._run_as)
+            self.version = version_of(self._bin)
+            self.data_folder = self._prepare(data_folder)
+            self._start()
+        except BaseException as error:  # also the stop button: leave no half-started server behind
+            self.stop()
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise ServerStartError(
+                    f"PostgreSQL's files could not be set up: {error}. Is there free disk, and may you write there?"
+                ) from error
+            raise
+        atexit.register(self.stop)
+
+    def __enter__(self) -> "LocalPostgres":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<PostgreSQL {self.version}, {self._state()}>"
+
+    def stop(self) -> None:
+        """Stop the server; returns when it has stopped. A second call does nothing."""
+        watcher, self._watcher = self._watcher, None
+        atexit.unregister(self.stop)
+        if watcher is None:
+            return
+        with contextlib.suppress(OSError):
+            watcher.stdin.close()
+        watcher.wait(timeout=START_SECONDS)
+        watcher.stdout.close()
+
+    def restart(self) -> None:
+        """Stop the server in good order and start it again, as an administrator would; the address stays.
+
+        Its clients lose their connections. After `crash()` it returns when the server has recovered.
+        Errors: ServerStartError, if it doesn't start again, or was stopped before.
+        """
+        self._check_not_stopped()
+        log_start = self._log.stat().st_size
+        self._tell_watcher("restart")
+        self._wait_until_ready(log_start)
+        self._crashed = False
+
+    def crash(self) -> None:
+        """Kill the server with all its processes at once, as a failure would; `restart()` brings it back.
+
+        A temporary server may then have lost what it acknowledged in the last second: start it with durable=True.
+        """
+        self._check_not_stopped()
+        if self._crashed:
+            return
+        kill_at_once(self.data_folder / "postmaster.pid")
+        self._crashed = True
+        self._tell_watcher("crashed")
+
+    def _check_not_stopped(self) -> None:
+        if self._watcher is None:
+            raise ServerStartError("this server was stopped for good. Start another one by start_postgres().")
+
+    def _state(self) -> str:
+        return "stopped" if self._watcher is None else "crashed" if self._crashed else "running"
+
+    def _start(self) -> None:
+        port = self._configure()
+        job = {
+            "pg_ctl": str(self._bin / f"pg_ctl{EXE}"),
+            "data": str(self.data_folder),
+            "log": str(self._log),
+            "run_as": self._run_as,
+            "run_as_group": self._group,
+            "temporary": str(self._temporary),
+        }
+        script = Path(__file__).with_name("_postgres_watcher.py")
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", str(script), json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(),
+            # A session of its own: the notebook's stop button interrupts the whole group of its kernel,
+            # and an interrupt makes a PostgreSQL server shut down.
+            **(
+                {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+                if os.name == "nt"
+                else {"start_new_session": True}
+            ),
+        )
+        self._wait_until_ready(0)
+        if port is None:
+            self.url = (
+                f"postgresql+psycopg://{USER}@/{DATABASE}?host={quote(str(self._temporary), safe='')}&port={PORT}"
+            )
+            self._address = {"host": str(self._temporary), "port": PORT}
+        else:
+            self.url = f"postgresql+psycopg://{USER}:{self._password()}@127.0.0.1:{port}/{DATABASE}"
+            self._address = {"host": "127.0.0.1", "port": port, "password": self._password()}
+        self._create_database()
+
+    def _tell_watcher(self, word: str) -> None:
+        try:
+            self._watcher.stdin.write(f"{word}\n")
+            self._watcher.stdin.flush()
+        except OSError:
+            raise ServerStartError("the process that watches over this server is gone. Start another server.") from None
+
+    def _wait_until_ready(self, log_start: int) -> None:
+        """log_start: the length of the log before the start, in bytes."""
+        if self._watcher.stdout.readline().strip() != "ready":
+            log = self._log.read_bytes()[log_start:].decode(errors="replace").strip()
+            if "another server might be running" in log or "lock file" in log:
+                raise ServerStartError(
+                    f"another PostgreSQL server is using {self.data_folder}. Stop it first, or choose another folder."
+                )
+            raise ServerStartError(f"the PostgreSQL server did not start. The end of its log:\n{log[-800:]}")
+
+    def _prepare(self, data_folder: str | Path | None) -> Path:
+        """The folder of an initialised database cluster; it is made if it isn't there."""
+        folder = self._temporary if data_folder is None else Path(data_folder).absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ServerStartError(f"can't make the folder {folder}: {error.strerror}. Choose another one.") from None
+        if self._run_as and not reachable(folder.parent):
+            raise ServerStartError(
+                f"PostgreSQL runs as the user {self._run_as!r} here (never as root), and that user can't reach "
+                f"{folder}. Choose a folder below one that everybody may enter, such as /var/tmp."
+            )
+        self._give_away(folder)
+        data, partial = folder / "pgdata", folder / "pgdata.partial"
+        if data.exists():
+            return data
+        shutil.rmtree(partial, ignore_errors=True)  # of a start that was killed
+        locale = ["--locale=C.UTF-8"] if sys.platform == "linux" else ["--locale=C"]
+        if int(self.version.split(".")[0]) >= 17:
+            locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        access = (
+            ["--auth=scram-sha-256", f"--pwfile={self._password_file(folder)}"] if os.name == "nt" else ["--auth=trust"]
+        )
+        options = ["-D", str(partial), f"--username={USER}", "--encoding=UTF8", "--no-sync", *locale, *access]
+        self._run("initdb", *options)
+        with (partial / "postgresql.conf").open("a", encoding="utf-8") as settings:
+            settings.write("include 'workbook.conf'\n")
+        partial.rename(data)
+        return data
+
+    def _configure(self) -> int | None:
+        """Write the settings of this start; returns the TCP port, or None where a Unix socket is used."""
+        port = None
+        # The port is part of a Unix socket's name; PGPORT, which is meant for another server, must not choose it.
+        settings = {"timezone": "UTC", "lc_messages": "C", "log_timezone": "UTC", "listen_addresses": ""}
+        if os.name == "nt":
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            settings |= {"listen_addresses": "127.0.0.1", "port": str(port)}
+        else:
+            settings |= {
+                "port": str(PORT),
+                "unix_socket_directories": str(self._temporary),
+                "unix_socket_permissions": "0700",
+            }
+        if self.data_folder.is_relative_to(self._temporary) and not self._durable:  # thrown away with the server
+            settings |= NOT_FLUSHED
+        file = self.data_folder / "workbook.conf"
+        file.write_text(as_lines(settings | self._settings), encoding="utf-8")
+        self._give_away(file)
+        return port
+
+    def _create_database(self) -> None:
+        import psycopg
+
+        deadline = time.monotonic() + START_SECONDS
+        address = {**self._address, "user": USER, "dbname": "postgres", "connect_timeout": 5}
+        while True:
+            try:
+                with psycopg.connect(**address, autocommit=True) as connection:
+                    row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+                    if row is None:
+                        connection.execute(f"CREATE DATABASE {DATABASE}")
+                return
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise ServerStartError(f"the PostgreSQL server doesn't answer: {error}") from None
+                time.sleep(0.05)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / f"{program}{EXE}"), *arguments]
+        options = {"user": self._run_as, "group": self._group, "start_new_session": os.name != "nt"}
+        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), **options)
+        if done.returncode != 0:
+            raise ServerStartError(f"{program} failed: {(done.stderr or done.stdout).strip()[-800:]}")
+
+    def _give_away(self, *paths: Path) -> None:
+        if self._run_as:
+            for path in paths:
+                shutil.chown(path, self._run_as, self._group)
+
+    def _password_file(self, folder: Path) -> Path:
+        file = folder / "password"
+        if not file.exists():
+            file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+        return file
+
+    def _password(self) -> str:
+        return self._password_file(self.data_folder.parent).read_text(encoding="utf-8")

@@ -1,0 +1,19 @@
+"""The memory store: (user, namespace, key) -> JSON value.
+
+Read in this order: `memory_store` (put, get, search, delete), `items` (what it hands out), `upsert` (how it writes),
+`filters` (what a search may ask for), `values` (what may be stored), `history`, `archive`, `erasure` (what becomes of
+memories later), `namespaces` (the standard ones).
+"""
+
+from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
+from lib.store.memory_store import MemoryStore
+
+__all__ = [
+    "ArchivedItem",
+    "FinishedSession",
+    "Forgotten",
+    "MemoryItem",
+    "MemoryList",
+    "MemoryStore",
+    "MemoryVersion",
+]

@@ -1,0 +1,46 @@
+"""The values that a memory had before, as `lib.database._triggers` has the database keep them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, literal_column, null, select, union_all
+
+from lib.database.tables import Memory, PastVersion
+from lib.store.filters import not_lapsed
+from lib.store.items import MemoryVersion, VersionList
+
+_memories, _past = Memory.__table__, PastVersion.__table__
+_the_memory = [_memories.c[name] == bindparam(name) for name in ("user_id", "namespace", "key")]
+_the_memory.append(not_lapsed(bindparam("now")))
+_its_id = select(_memories.c.id).where(*_the_memory).scalar_subquery()
+_earlier = select(
+    literal_column("0").label("is_current"),
+    _past.c.id.label("number"),
+    _past.c.value,
+    _past.c.written_at,
+    _past.c.replaced_at,
+).where(_past.c.memory_id == _its_id, _past.c.user_id == bindparam("user_id"))
+_current = select(literal_column("1"), literal_column("0"), _memories.c.value, _memories.c.created_at, null())
+# One statement, so that no put comes between the past and the present.
+_history = union_all(_earlier, _current.where(*_the_memory)).order_by("is_current", "number")
+
+# By way of the memories: the versions have no index by user, which every update would pay for.
+_of_user = select(_memories.c.id).where(_memories.c.user_id == bindparam("user_id"))
+_delete = delete(_past).where(_past.c.user_id == bindparam("user_id"), _past.c.memory_id.in_(_of_user))
+
+
+def versions_of(connection: Connection, memory: Mapping[str, str], now: datetime) -> VersionList:
+    """All versions of a memory, oldest first, the current one last; none of one that has lapsed by `now`.
+
+    memory: its user_id, namespace and key.
+    """
+    versions = VersionList(MemoryVersion(*row[2:]) for row in connection.execute(_history, {**memory, "now": now}))
+    if len(versions) > 1:  # the current value is as old as the end of the one before, not as the memory
+        versions[-1] = replace(versions[-1], written_at=versions[-2].replaced_at)
+    return versions
+
+
+def delete_versions(connection: Connection, user_id: str) -> int:
+    """Delete the earlier values of all memories of a user; returns how many there were."""
+    return connection.execute(_delete, {"user_id": user_id}).rowcount

@@ -1,0 +1,96 @@
+"""The words of a text, as they are compared: without case and accents, and by their stems. Pure functions."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+
+# Letters that a reader takes for a plain letter with an accent, but that Unicode doesn't take apart.
+_PLAIN = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+
+# Marks that may be left out in writing: accents on Latin, Greek and Cyrillic letters, Hebrew points, Arabic
+# vowels. Not *all* combining marks: in Hindi or Japanese they make another letter, and dropping them would
+# find other words.
+_OPTIONAL_MARKS = (
+    (0x0300, 0x036F), (0x0591, 0x05C7), (0x0610, 0x061A), (0x064B, 0x065F), (0x0670, 0x0670),
+    (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF),
+)  # fmt: skip
+_DROP_MARKS = {code: None for first, last in _OPTIONAL_MARKS for code in range(first, last + 1)}
+
+_STOP = """
+    a about after again all also am an and any anything are as at be because been before being between but by can
+    could d did do does doing done during each else ever every few for from further get gets got had has have having
+    he her here hers him his how i if in into is it its itself just know let like ll m many me might mine more most
+    much must my need no nor not now of off on once only or other our ours out over own please re really s same say
+    shall she should so some such t tell than that the their theirs them then there these they thing things this
+    those through to too under until up us use used user very ve want was we were what when where which while who
+    whom whose why will with would yet you your yours
+"""
+STOP_WORDS = frozenset(_STOP.split())
+# \w leaves out the marks that stand for vowels in Thai, Hindi and their like: words would fall to pieces at each.
+_MARKS = "".join(mark for code in range(0x0300, 0x1D00) if unicodedata.category(mark := chr(code)).startswith("M"))
+_WORD = re.compile(rf"[\w{_MARKS}]+")
+# Scripts that are written without spaces: their words are found by pairs of letters.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+
+
+def fold(text: str) -> str:
+    """Text as it is compared in a search: without case, accents and differences of spacing.
+
+    >>> fold("Montréal"), fold("MONTREAL"), fold("Łukasz  Straße")
+    ('montreal', 'montreal', 'lukasz strasse')
+    >>> fold("がく") == fold("かく")  # two different words stay two
+    False
+    """
+    if text.isascii():
+        return " ".join(text.lower().split())
+    text = unicodedata.normalize("NFKD", text).casefold()
+    text = unicodedata.normalize("NFKD", text).translate(_DROP_MARKS).translate(_PLAIN)
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Callable[[str], str]:
+    import snowballstemmer  # not at the top: `import lib` should stay cheap
+
+    return snowballstemmer.stemmer("english").stemWord
+
+
+@lru_cache(maxsize=50_000)
+def stem(word: str) -> str:
+    """The stem of a folded English word (Snowball); words of other languages stay nearly as they are.
+
+    >>> stem("studying"), stem("studies")
+    ('studi', 'studi')
+    """
+    return _stemmer()(word)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, folded (no case, no accents), in order.
+
+    Japanese, Chinese and Thai don't part their words: there, each pair of neighbouring letters counts as one.
+
+    >>> words("Zoë's exam: 東京都")
+    ['zoe', 's', 'exam', '東京', '京都']
+    """
+    found = []
+    for word in _WORD.findall(fold(text)):
+        if word.isascii() or not _UNSPACED.search(word):
+            found.append(word)
+        else:
+            for run in re.findall(rf"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-2]}]+", word):
+                pairs = [run[i : i + 2] for i in range(len(run) - 1)] if _UNSPACED.match(run) else []
+                found += pairs or [run]
+    return found
+
+
+def stems(text: str) -> list[str]:
+    """The stems of the words that carry the content of a text, in order, repeated as they are.
+
+    >>> stems("When is the exam? I'm studying for the exams")
+    ['exam', 'studi', 'exam']
+    """
+    return [stem(word) for word in words(text) if word not in STOP_WORDS]

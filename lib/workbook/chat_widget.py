@@ -1,0 +1,120 @@
+"""A small chat for the notebook, which tells under each answer which memories the model saw, and why these."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from lib.agent.conversation import PATTERNS, ROLE, START_BUDGET, Answer, Conversation, checked_pattern
+from lib.errors import InvalidInput
+from lib.llm.chat_model import chat_model
+from lib.store.memory_store import MemoryStore
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+_BUBBLE = "margin:0.3em 0;padding:0.4em 0.7em;border-radius:0.5em;white-space:pre-wrap;color:#000;background:"
+_USER, _ASSISTANT, _PROBLEM = "#dbeafe", "#eeeeee", "#fde2e2"
+
+
+def chat(
+    store: MemoryStore,
+    user_id: str,
+    patterns: Sequence[str] = tuple(PATTERNS),
+    *,
+    model: "BaseChatModel | None" = None,
+    role: str = ROLE,
+    budget_tokens: int = START_BUDGET,
+) -> "Chat":
+    """A chat with one user's memories; as the last line of a cell it shows with a text box and a switch.
+
+    patterns: those that can be switched between; the first one is on. model: None takes `chat_model()`.
+    role, budget_tokens: see `lib.agent.conversation.Conversation`.
+    """
+    if isinstance(patterns, str) or not patterns:
+        raise InvalidInput(f"patterns must be a list with at least one of {', '.join(PATTERNS)}, not {patterns!r}.")
+    first, *_ = [checked_pattern(name) for name in patterns]
+    options: dict[str, Any] = {"role": role, "budget_tokens": budget_tokens}
+    return Chat(Conversation(model or chat_model(), store, user_id, pattern=first, **options), patterns)
+
+
+class Chat:
+    """A conversation with a view. `say` works without one."""
+
+    def __init__(self, conversation: Conversation, patterns: Sequence[str]):
+        self.conversation = conversation
+        self.patterns = list(patterns)
+        self.turns: list[tuple[str, Answer]] = []  # what the user said, and the answer
+        self._view: Any = None
+
+    def say(self, text: str, *, pattern: str | None = None) -> Answer:
+        """Say something and get the answer: its `text`, and the `memories` that the model saw.
+
+        pattern: as for `Conversation.say`. Errors: as there.
+        """
+        answer = self.conversation.say(text, pattern=pattern)
+        self.turns.append((text, answer))
+        self._refresh()
+        return answer
+
+    def as_html(self) -> str:
+        """The conversation so far, with the memories behind each answer folded away."""
+        return "".join(_turn_as_html(text, answer) for text, answer in self.turns)
+
+    @property
+    def view(self) -> Any:
+        """The widget (an ipywidgets VBox): made once, so that all that show it show the same conversation."""
+        if self._view is None:
+            self._view = self._build()
+            self._refresh()
+        return self._view
+
+    def _build(self) -> Any:
+        import ipywidgets as widgets
+
+        self._talk, self._problem = widgets.HTML(), widgets.HTML()
+        self._switch = widgets.ToggleButtons(options=self.patterns, value=self.conversation.pattern)
+        self._switch.tooltips = [PATTERNS[name] for name in self.patterns]
+        self._box = widgets.Textarea(
+            placeholder="Say something", rows=2, layout=widgets.Layout(width="100%"), description="You:"
+        )
+        self._button = widgets.Button(description="Send", button_style="primary")
+        self._button.on_click(lambda _: self._send())
+        return widgets.VBox([self._switch, self._talk, self._box, self._button, self._problem])
+
+    def _send(self) -> None:
+        self._problem.value, self._button.disabled = "", True
+        try:
+            self.say(self._box.value, pattern=self._switch.value)
+            self._box.value = ""
+        except Exception as error:  # whatever it is: an error in a widget's callback is shown nowhere else
+            self._problem.value = f'<div role="alert" style="{_BUBBLE}{_PROBLEM}">{escape(str(error))}</div>'
+        finally:
+            self._button.disabled = False
+
+    def _refresh(self) -> None:
+        if self._view is not None:
+            self._talk.value = self.as_html()
+            if self.conversation.pattern in self.patterns:
+                self._switch.value = self.conversation.pattern
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.view)
+
+
+def _turn_as_html(text: str, answer: Answer) -> str:
+    count = len(answer.memories)
+    memories = f"{count} {'memory' if count == 1 else 'memories'} seen"
+    calls = f"{answer.calls} {'call' if answer.calls == 1 else 'calls'} of the model"
+    summary = f"{answer.pattern}: {memories}, {calls}, {answer.prompt_tokens:,} tokens of prompt"
+    inside = answer.memories._repr_html_() + answer.memories.explain()._repr_html_() if count else ""
+    if answer.left_out:
+        inside += f"<p>Left out, for the budget: {len(answer.left_out)}</p>{answer.left_out._repr_html_()}"
+    folded = (
+        f"<details><summary>{escape(summary)}</summary>{inside}</details>" if inside else f"<p>{escape(summary)}</p>"
+    )
+    return (
+        f'<div style="{_BUBBLE}{_USER}"><b>You:</b> {escape(text)}</div>'
+        f'<div style="{_BUBBLE}{_ASSISTANT}"><b>Assistant:</b> {escape(answer.text)}</div>{folded}'
+    )

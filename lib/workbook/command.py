@@ -1,0 +1,292 @@
+"""The command `workbook`, also as `python -m lib`: open JupyterLab, check, reset, refresh, on-postgres,
+practice-model, worker."""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lib.errors import WorkbookError
+
+ROOT = Path(__file__).resolve().parents[2]
+START = "notebooks/00_start_here.ipynb"
+CELL_TIMEOUT_SECONDS = 300
+# Without this, JupyterLab's first start asks whether to fetch news. It's a default, so a choice that the
+# learner has made, or makes later, wins.
+LAB_DEFAULTS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # an old Windows terminal can't print every letter
+    try:
+        # Options without a command belong to JupyterLab, which knows many more than we would list here.
+        if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+            return open_lab(arguments)
+        options = _parser().parse_args(arguments)
+        return options.run(options)
+    except WorkbookError as error:
+        print(f"workbook: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="workbook",
+        usage="workbook [--no-browser] [--port PORT] [JupyterLab's options]\n       workbook COMMAND ...",
+        description="Without a command: open JupyterLab on the first chapter. If the port is taken, the next is used.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    check = commands.add_parser("check", help="say whether this computer has what the chapters need")
+    check.set_defaults(run=lambda options: _check())
+
+    reset = commands.add_parser("reset", help="put notebooks and data back to how they came; yours are copied first")
+    reset.add_argument("--yes", action="store_true", help="don't ask")
+    reset.set_defaults(run=_reset)
+
+    refresh = commands.add_parser("refresh", help="run notebooks and store their outputs (for authors)")
+    refresh.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="default: all of notebooks/")
+    refresh.set_defaults(run=lambda options: refresh_notebooks([Path(name) for name in options.notebooks]))
+
+    on_postgres = commands.add_parser("on-postgres", help="run a command with POSTGRES_URL set to a new local server")
+    on_postgres.add_argument(
+        "--binaries",
+        metavar="FOLDER",
+        help="the bin folder of another server, such as /usr/lib/postgresql/15/bin; default: the one that came along",
+    )
+    on_postgres.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    on_postgres.set_defaults(run=_on_postgres)
+
+    practice = commands.add_parser("practice-model", help="serve the practice model to any client of OpenAI's API")
+    practice.add_argument("--port", type=int, default=0, help="default: one that is free")
+    practice.add_argument("--first-token-ms", type=float, default=0, metavar="MS", help="until an answer begins")
+    practice.add_argument("--tokens-per-second", type=float, default=0, metavar="N", help="default: all at once")
+    practice.add_argument("--obedient", action="store_true", help="follow instructions found in remembered text")
+    practice.set_defaults(run=_practice_model)
+
+    worker = commands.add_parser("worker", help="work off jobs on the PostgreSQL of POSTGRES_URL, until Ctrl-C")
+    worker.add_argument("--concurrency", type=int, default=1, metavar="N", help="jobs at a time (default: 1)")
+    worker.add_argument("--until-empty", action="store_true", help="leave when no jobs are left")
+    worker.add_argument("--no-weekly", action="store_true", help="don't make the weekly jobs")
+    worker.add_argument("--heartbeat-seconds", type=float, default=10, metavar="S", help="the same for all workers")
+    worker.add_argument("--retry-seconds", type=float, default=3, metavar="S", help="wait after a first failure")
+    worker.add_argument("--while-stdin", action="store_true", help="leave when the standard input ends")
+    worker.set_defaults(run=_worker)
+    return parser
+
+
+def open_lab(arguments: list[str]) -> int:
+    """Open JupyterLab in the workbook's folder; returns when it is shut down.
+
+    arguments: handed on to JupyterLab after ours, so they win.
+    """
+    if not (ROOT / "notebooks").is_dir():
+        raise WorkbookError(
+            f"there is no folder notebooks in {ROOT}. Install the package from the workbook's own folder with "
+            "`uv sync` or `python -m pip install -e .`: the -e matters."
+        )
+    from jupyterlab.labapp import LabApp
+
+    from lib.workbook.reset import take_snapshot
+
+    take_snapshot(ROOT)
+    options = [f"--ServerApp.root_dir={ROOT}"]
+    if (ROOT / START).is_file():
+        options.append(f"--LabApp.default_url=/lab/tree/{START}")
+    if os.name != "nt" and os.geteuid() == 0:
+        options.append("--allow-root")
+    # The defaults come by a folder of configuration for this start only. --LabApp.user_settings_dir and
+    # --LabApp.app_settings_dir would hide the learner's own settings, and those of the installation.
+    with tempfile.TemporaryDirectory(prefix="workbook-lab-") as folder:
+        defaults = Path(folder, "labconfig", "default_setting_overrides.json")
+        defaults.parent.mkdir()
+        defaults.write_text(json.dumps(LAB_DEFAULTS), encoding="utf-8")
+        before = os.environ.get("JUPYTER_CONFIG_PATH")
+        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (before, folder)))
+        LabApp.launch_instance([*options, *arguments])
+    return 0
+
+
+def _check() -> int:
+    from lib.workbook.preflight import preflight
+
+    # A chapter reads .env from its own folder upwards: look from the same place, wherever we were called.
+    with contextlib.chdir(ROOT / "notebooks" if (ROOT / "notebooks").is_dir() else ROOT):
+        report = preflight()
+    print(report)
+    print("\nEvery chapter can run." if report.passed else "\nA chapter can't run: see FAIL above.")
+    return 0 if report.passed else 1
+
+
+def _reset(options: argparse.Namespace) -> int:
+    from lib.workbook.reset import reset
+
+    return reset(ROOT, yes=options.yes)
+
+
+def refresh_notebooks(paths: list[Path]) -> int:
+    """Execute notebooks in place, each in its own folder; a notebook is written only when all its cells ran.
+
+    paths: none for every notebook below notebooks/.
+    """
+    found = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    for path in paths or [path for path in found if ".ipynb_checkpoints" not in path.parts]:
+        _refresh(path)
+        print(f"{path}: done", flush=True)
+    return 0
+
+
+def _refresh(path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+
+    from lib.workbook.reset import write_atomically
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except OSError as error:
+        raise WorkbookError(f"can't read {path}: {error.strerror}.") from None
+    except Exception as error:  # nbformat says the same thing with many types of error
+        raise WorkbookError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from None
+    current = {}
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=CELL_TIMEOUT_SECONDS,
+        resources={"metadata": {"path": str(path.absolute().parent)}},
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # it warns of its transport at each start
+        coalesce_streams=True,  # how many pieces a text comes in depends on the machine's load
+        on_cell_start=lambda cell, cell_index: current.update(cell=cell, number=cell_index + 1),
+    )
+    try:
+        client.execute()
+    except (CellControlSignal, DeadKernelError) as error:
+        ran_in = current.get("cell", {"source": ""})["source"].strip().splitlines() or [""]
+        cause = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
+        raise WorkbookError(
+            f"{path}, cell {current.get('number', 0)}, which begins with {ran_in[0]!r}, failed; the notebook was "
+            f"left as it was.\n{cause}"
+        ) from None
+    clean(notebook)
+    text = nbformat.writes(notebook)
+    write_atomically(path, (text if text.endswith("\n") else f"{text}\n").encode())
+
+
+def clean(notebook: dict) -> None:
+    """Take out what differs from run to run, so that a refresh without a change leaves no difference."""
+    notebook["metadata"] = json.loads(json.dumps(KERNEL))
+    for cell in notebook["cells"]:
+        cell["metadata"].pop("execution", None)
+        if "predict" in cell["metadata"].get("tags", ()):  # JupyterLab unfolds the output when the cell is run
+            cell["metadata"]["jupyter"] = {"outputs_hidden": True}
+        for output in cell.get("outputs", ()):
+            # A widget's number is random, and names a live object that no reader of the file has.
+            output.get("data", {}).pop(WIDGET, None)
+
+
+def _on_postgres(options: argparse.Namespace) -> int:
+    from lib.practice.local_postgres import start_postgres
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise WorkbookError("on-postgres needs a command, for example `workbook on-postgres pytest`.")
+    # `pytest` and `python` are those of our own environment, also when it isn't activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        print(f"workbook: there is no command {command[0]!r}", file=sys.stderr)
+        return 127
+    with start_postgres(binaries=options.binaries) as server:
+        environment = {**os.environ, "PATH": path, "POSTGRES_URL": server.url}
+        running = subprocess.Popen([program, *command[1:]], env=environment)
+        # Ctrl-C reaches the command as well, which may want to tidy up: wait for it, with the server running.
+        handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: lambda *_: running.terminate()}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            code = running.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return code if code >= 0 else 128 - code  # killed by a signal: as a shell reports it
+
+
+def _practice_model(options: argparse.Namespace) -> int:
+    from urllib.request import getproxies
+
+    from lib.practice.practice_model import Behaviour, start_practice_model
+
+    behaviour = Behaviour(options.first_token_ms, options.tokens_per_second, obedient=options.obedient)
+    # Double quotes only: the shells of Windows know no others.
+    body = r"{\"messages\": [{\"role\": \"user\", \"content\": \"I prefer Python\"}]}"
+    try:
+        with start_practice_model(options.port, behaviour=behaviour) as model:
+            print(f"The practice model is at {model.url} until you press Ctrl-C. For its clients, set:\n")
+            print(f"OPENAI_BASE_URL={model.url}\nOPENAI_API_KEY=practice")
+            if "http" in getproxies():
+                print("NO_PROXY=127.0.0.1,localhost")  # else they would ask your proxy for it
+            print(f'\nTry it:\ncurl {model.url}/chat/completions -d "{body}"', flush=True)
+            while True:
+                time.sleep(1)  # in steps, because Ctrl-C doesn't end a wait without an end on Windows
+    except KeyboardInterrupt:
+        print("stopped")
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    import logging
+    import threading
+
+    from lib.database import configured_url, create_job_tables
+    from lib.database.engine import connect
+    from lib.jobs.jobs import Jobs
+
+    if configured_url() is None:
+        raise WorkbookError(
+            "a worker needs a PostgreSQL server, where many processes can share the jobs. Set POSTGRES_URL; without "
+            "one, Jobs(engine).run_waiting() does the same work in your own process."
+        )
+    for name in ("procrastinate", "psycopg.pool"):  # we print a line of our own for each failure
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    engine = connect(pool_size=options.concurrency + 1)
+    create_job_tables(engine)
+    stop = threading.Event()
+    if options.while_stdin:  # whoever started us has ended, or closed it: a way to stop us on Windows as well
+        # Not sys.stdin, whose lock a thread that waits would still have at our end.
+        threading.Thread(target=lambda: (os.read(0, 1), stop.set()), daemon=True).start()
+    jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds, retry_seconds=options.retry_seconds)
+    jobs.work(
+        concurrency=options.concurrency,
+        until_empty=options.until_empty,
+        weekly=not options.no_weekly,
+        stop=stop,
+        say=lambda line: print(line, flush=True),
+    )
+    engine.dispose()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

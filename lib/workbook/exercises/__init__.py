@@ -1,0 +1,72 @@
+"""Exercises that check themselves: `check("2.1", my_function)` prints a pass, or what is wrong and what to try.
+
+A check is a function that takes the reader's answer and calls `wrong(…)` at the first fault it finds.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from types import FunctionType
+from typing import Any, NoReturn
+
+from lib.errors import InvalidInput, shown
+
+CHECKS: dict[str, Callable[[Any], None]] = {}
+
+
+class Wrong(Exception):
+    """An answer that a check refuses; the message is for the reader."""
+
+
+def wrong(message: str) -> NoReturn:
+    raise Wrong(message)
+
+
+def exercise(number: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Register a check under its number, such as "2.1"."""
+
+    def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
+        CHECKS[number] = function
+        return function
+
+    return register
+
+
+def check(number: str, answer: Any) -> None:
+    """Print whether the answer to an exercise is right. Never raises, whatever the answer does."""
+    for module in iter_modules(__path__):
+        import_module(f"lib.workbook.exercises.{module.name}")
+    if number not in CHECKS:
+        raise InvalidInput(f"there is no exercise {shown(number)}. There are: {', '.join(sorted(CHECKS))}.")
+    print(f"{number} {verdict(number, answer)}")
+
+
+def verdict(number: str, answer: Any) -> str:
+    """What `check` prints after the number: "passed", "not yet: …", or the fault."""
+    if untouched(answer):
+        return "not yet: replace the three dots with your answer, run that cell, then this one again."
+    try:
+        CHECKS[number](answer)
+    except Wrong as fault:
+        return f"not right yet: {fault}"
+    except Exception as error:
+        return f"not right yet: your code stopped with {type(error).__name__}: {error}"
+    return "passed. Well done."
+
+
+def untouched(answer: Any) -> bool:
+    """Whether this is a stub as the notebook came: `...`, or a function with nothing but a docstring and `...`."""
+    if not isinstance(answer, FunctionType):
+        return answer is ...
+
+    code = answer.__code__
+    same = any(code.co_code == stub.__code__.co_code for stub in (_bare_stub, _stub))
+    # A function that returns a constant has the code of a stub, but not its constants.
+    return same and not code.co_names and set(code.co_consts) <= {None, answer.__doc__}
+
+
+def _bare_stub(): ...
+
+
+def _stub():
+    """With a docstring, the compiled code differs."""

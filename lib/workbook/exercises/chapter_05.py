@@ -1,0 +1,90 @@
+"""Checks of chapter 05: a half-life, recall, relevance before age, and the newest version."""
+
+from datetime import date
+from math import log2
+
+from lib.workbook.exercises import exercise, wrong
+
+
+@exercise("5.1")
+def half_life_hours(answer):
+    if isinstance(answer, int | float):
+        wrong("that is a number. Pass the function itself: it is tried with other ages, too.")
+    cases = {(24, 0.5): 24, (48, 0.25): 24, (72, 0.2): 31.01, (10, 0.9): 65.79}
+    for (age, weight), right in cases.items():
+        found = answer(age, weight)
+        if not isinstance(found, int | float):
+            wrong(f"return a number of hours, not {found!r}.")
+        if abs(found - right) > 0.01 * right:
+            if abs(found - age * log2(1 / weight)) < 0.01:
+                wrong("you multiply by the number of halvings. The age is so many half-lives long: divide by it.")
+            wrong(
+                f"a weight of {weight} after {age} hours is a half-life of {right:.1f} hours, and you say {found:.1f}."
+            )
+
+
+@exercise("5.2")
+def my_recall(answer):
+    cases = [
+        ((["a", "b", "c"], ["a"], 1), 1.0, ""),
+        ((["a", "b", "c"], ["c"], 2), 0.0, " Only the first k count."),
+        ((["a", "b"], ["a", "x", "y", "z"], 2), 0.25, " Divide by the number that was wanted, not by k."),
+        ((["a", "b", "c", "d"], ["b", "d"], 5), 1.0, " There may be fewer than k."),
+        (([], ["a"], 5), 0.0, ""),
+    ]
+    for (found, wanted, k), right, why in cases:
+        given = answer(found, wanted, k)
+        if given != right:
+            wrong(f"of {found}, with {wanted} wanted and k = {k}, recall is {right}, and you return {given!r}.{why}")
+
+
+@exercise("5.3")
+def rank(answer):
+    def named(memories):
+        return [memory["name"] for memory in memories]
+
+    old_right = {"name": "old and right", "relevance": 0.8, "age_days": 180}
+    new_wrong = {"name": "new and irrelevant", "relevance": 0.3, "age_days": 0}
+    new_version = {"name": "new version", "relevance": 0.75, "age_days": 1}
+    found = answer([new_wrong, old_right])
+    if not isinstance(found, list) or not all(isinstance(memory, dict) for memory in found):
+        wrong(f"return the memories themselves, as a list of dicts, not {found!r}.")
+    if named(found) != ["old and right", "new and irrelevant"]:
+        wrong("half a year old and relevant belongs above new and irrelevant. Do you multiply with age?")
+    if named(answer([old_right, new_version])) != ["new version", "old and right"]:
+        wrong("0.75 and a day old gets a bonus of nearly 0.1, and belongs above 0.8 and half a year old.")
+    close = [
+        {"name": "half", "relevance": 0.42, "age_days": 0},
+        {"name": "less than half", "relevance": 0.38, "age_days": 0},
+    ]
+    low = [
+        {"name": "best", "relevance": 0.8, "age_days": 300},
+        *close,
+        {"name": "x", "relevance": 0.45, "age_days": 300},
+    ]
+    if named(answer(low)) != ["best", "half", "x", "less than half"]:
+        wrong("only memories with at least half of the best relevance get the bonus: here 0.42 does, and 0.38 doesn't.")
+    if answer([]) != []:
+        wrong("an empty list has an empty ranking.")
+
+
+@exercise("5.4")
+def current(answer):
+    memories = [
+        ("exam_date_2", date(2026, 5, 6), "18 June"),
+        ("cat", date(2026, 3, 3), "Pixel"),
+        ("exam_date_10", date(2026, 8, 26), "25 September"),
+        ("exam_date", date(2026, 3, 3), "22 May"),
+        ("exam_place", date(2026, 5, 7), "Lund"),
+    ]
+    right = {"exam_date": "25 September", "cat": "Pixel", "exam_place": "Lund"}
+    found = answer(memories)
+    if not isinstance(found, dict):
+        wrong(f"return a dict, not {type(found).__name__}.")
+    if set(found) != set(right):
+        wrong(f"the keys without their numbers are {sorted(right)}, and yours are {sorted(map(str, found))}.")
+    for key, content in right.items():
+        if found[key] != content:
+            wrong(f"the newest of {key} is {content!r}, and you return {found[key]!r}. The newest day counts.")
+    if answer([]) != {}:
+        wrong("of no memories, none is current: return an empty dict.")

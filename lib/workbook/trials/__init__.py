@@ -1,0 +1,1 @@
+"""Trials: what the chapters measure, each too long for a cell."""

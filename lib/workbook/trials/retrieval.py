@@ -1,0 +1,107 @@
+"""Ways of retrieving side by side, on the questions of data/questions.jsonl. Chapter 05 compares them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from lib.retrieval.ranking import hyperbolic_recency
+from lib.retrieval.search import Weights, retrieve
+from lib.store.memory_store import MemoryStore
+from lib.text_terms import STOP_WORDS, words
+from lib.workbook.trials.evaluation import Evaluation, Evaluations, Retriever, evaluate
+
+Ids = Mapping[tuple[str, str, str], str]  # (user_id, namespace, key) -> id, as from store_all_versions
+
+ASKED_FOR = 20  # memories that each way may bring
+# What each way counts, from one part alone to everything that `retrieve` ships with.
+_PLAIN = {"subject": 0.0, "time": 0.0, "recency": 0.0}
+WORDS, MEANING = Weights(lexical=1, semantic=0, **_PLAIN), Weights(lexical=0, semantic=1, **_PLAIN)
+BOTH, NO_BONUS = Weights(**_PLAIN), Weights(recency=0)
+
+
+def ways(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
+    """Name -> a way of retrieving, the simplest first."""
+    off = {"newest_versions": False}
+    return {
+        "substring": by_substring(store, ids),
+        "keywords": by_keywords(store, ids),
+        "BM25": by_weights(store, ids, WORDS, **off),
+        "embeddings": by_weights(store, ids, MEANING, **off),
+        "hybrid": by_weights(store, ids, BOTH, **off),
+        "hybrid × printed recency": by_multiplied(store, ids, hyperbolic_recency),
+        "hybrid, time named": by_weights(store, ids, NO_BONUS, **off),
+        "+ bonus for the new": by_weights(store, ids, Weights(), **off),
+        "+ newest version (shipped)": by_weights(store, ids, Weights()),
+    }
+
+
+def without(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
+    """The shipped way without one of its parts each."""
+    return {
+        "shipped": by_weights(store, ids, Weights()),
+        "without words": by_weights(store, ids, replace(Weights(), lexical=0, semantic=1)),
+        "without meaning": by_weights(store, ids, replace(Weights(), lexical=1, semantic=0)),
+        "without the time named": by_weights(store, ids, replace(Weights(), time=0)),
+        "without a bonus for the new": by_weights(store, ids, NO_BONUS),
+        "without newest versions": by_weights(store, ids, Weights(), newest_versions=False),
+    }
+
+
+def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -> Retriever:
+    """`retrieve` with these weights."""
+
+    def retriever(user_id: str, question: str) -> list[str]:
+        found = retrieve(store, user_id, question, k=ASKED_FOR, weights=weights, **options)
+        return [ids[user_id, scored.item.namespace, scored.item.key] for scored in found]
+
+    return retriever
+
+
+def by_substring(store: MemoryStore, ids: Ids) -> Retriever:
+    """The whole question as a search term, newest first."""
+
+    def retriever(user_id: str, question: str) -> list[str]:
+        found = store.search_by_content(user_id, question, limit=ASKED_FOR)
+        return [ids[user_id, item.namespace, item.key] for item in found]
+
+    return retriever
+
+
+def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
+    """Each word of the question as a search term: the most words first, then the newest."""
+
+    def retriever(user_id: str, question: str) -> list[str]:
+        hits: dict[str, int] = {}
+        for word in dict.fromkeys(word for word in words(question) if word not in STOP_WORDS):
+            for item in store.search_by_content(user_id, word, limit=None):
+                found = ids[user_id, item.namespace, item.key]
+                hits[found] = hits.get(found, 0) + 1
+        return sorted(hits, key=lambda found: -hits[found])[:ASKED_FOR]
+
+    return retriever
+
+
+def by_multiplied(store: MemoryStore, ids: Ids, recency: Callable[[float], float]) -> Retriever:
+    """Words and meaning, multiplied by a weight of the age in hours."""
+
+    def retriever(user_id: str, question: str) -> list[str]:
+        now = store.now()
+        scores = {}
+        for scored in retrieve(store, user_id, question, k=1000, weights=BOTH, newest_versions=False):
+            age_hours = (now - scored.item.updated_at).total_seconds() / 3600
+            scores[ids[user_id, scored.item.namespace, scored.item.key]] = scored.relevance * recency(age_hours)
+        return sorted(scores, key=lambda key: -scores[key])[:ASKED_FOR]
+
+    return retriever
+
+
+def compare(
+    retrievers: Mapping[str, Retriever], questions: Iterable[Mapping[str, Any]], memories: Iterable[Mapping[str, Any]],
+    *, each: Callable[[Iterable], Iterable] = iter,
+) -> Evaluations:  # fmt: skip
+    """Evaluate several ways on the same questions. each: may show a progress bar, such as tqdm."""
+    questions, memories = list(questions), list(memories)
+    found: list[Evaluation] = [
+        evaluate(name, retriever, questions, memories) for name, retriever in each(list(retrievers.items()))
+    ]
+    return Evaluations(found)
