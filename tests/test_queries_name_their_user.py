@@ -17,7 +17,7 @@ from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED, for_user
 from lib.database._triggers import TRIGGERS
 from lib.database.tables import Base, Memory
-from lib.database.transactions import statement
+from lib.database.transactions import autocommit_connection
 from lib.formation.consolidation import consolidate, merge_near_duplicates
 from lib.formation.extraction import extract_pending
 from lib.formation.procedures import learn_procedures
@@ -104,7 +104,7 @@ def test_every_statement_names_the_user_whose_rows_it_is_about(
     wrong = sorted({_MANY.sub("…, ", said) for said in statements if unnamed(said) > 0})
     assert not wrong, f"{len(wrong)} statements without their user:\n" + "\n".join(wrong)
     touched = {table for said in statements for table in _MENTION.findall(said)}
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         approximate = {table_of(64)} if connection.dialect.name == "postgresql" and _available(connection) else set()
     assert touched == {*OURS} | approximate
     assert len(set(statements)) > 40
@@ -127,7 +127,7 @@ def remember(store: MemoryStore, clock: Clock) -> None:
     store.archived("ada", "facts")
     store.restore("ada", "facts", "k2")
     store.delete("ada", "facts", "k1")
-    with store.holding("ada") as inside:
+    with store.locked_transaction("ada") as inside:
         inside.put("ada", "rules", "k", {})
         inside.get("ada", "rules", "k")
         inside.delete("ada", "rules", "k")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.agent.prompt_quoting import quote_memories
 from lib.errors import InvalidInput, WorkbookError
-from lib.formation.deduplication import LONGEST_FACT
+from lib.formation.deduplication import MAX_FACT_LENGTH
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.retrieval.search import retrieve
 from lib.store.memory_store import MemoryStore
@@ -57,17 +57,17 @@ def memory_tools(
     return [_tool(remember), recall_on_demand(store, user_id)]
 
 
-def recall_on_demand(store: MemoryStore, user_id: str, *, k: int = RECALLED) -> "BaseTool":
+def recall_on_demand(store: MemoryStore, user_id: str, *, limit: int = RECALLED) -> "BaseTool":
     """The tool `recall` alone: the model looks things up when it thinks that it should.
 
-    k: memories that a call gives back at most, the most relevant first; the newest, if the model names no query.
+    limit: memories that a call gives back at most, the most relevant first; the newest, if the model names no query.
     The tool message has them with their scores, too, as its `artifact`: a ScoredList. Only the quotations go to the
     model.
     """
 
     def recall(query: str = "", namespace: str = "") -> tuple[str, ScoredList]:
         try:
-            found = _recalled(store, user_id, query, namespace or None, k)
+            found = _recalled(store, user_id, query, namespace or None, limit)
         except WorkbookError as error:
             return f"Nothing could be looked up: {error}", ScoredList()
         return quote_memories(found.items) or "No memories found.", found
@@ -87,12 +87,12 @@ def _tool(function: Any, **options: Any) -> "BaseTool":
     return StructuredTool.from_function(function, parse_docstring=True, handle_validation_error=_as_message, **options)
 
 
-def _recalled(store: MemoryStore, user_id: str, query: str, namespace: str | None, k: int) -> ScoredList:
+def _recalled(store: MemoryStore, user_id: str, query: str, namespace: str | None, limit: int) -> ScoredList:
     if not query.strip():
-        newest = store.search(user_id, namespace, limit=k)
+        newest = store.search(user_id, namespace, limit=limit)
         return ScoredList(ScoredMemory(item, 0.0, 0.0, note="one of the newest") for item in newest)
     return retrieve(
-        store, user_id, query, k=k, namespaces=[namespace] if namespace else None, min_relevance=RECALL_FROM
+        store, user_id, query, limit=limit, namespaces=[namespace] if namespace else None, min_relevance=RECALL_FROM
     )
 
 
@@ -109,9 +109,9 @@ def _remember(
     fact = fact.strip()
     if not fact:
         raise InvalidInput("the fact is empty. Write one sentence.")
-    if len(fact) > LONGEST_FACT:
+    if len(fact) > MAX_FACT_LENGTH:
         raise InvalidInput(
-            f"the fact has {len(fact):,} characters, and {LONGEST_FACT:,} is the limit. Write one or two sentences."
+            f"the fact has {len(fact):,} characters, and {MAX_FACT_LENGTH:,} is the limit. Write one or two sentences."
         )
     if not 0 <= confidence <= 1:
         raise InvalidInput(f"confidence must be from 0 to 1, not {confidence}.")

@@ -7,7 +7,7 @@ from typing import Any
 from lib.agent.prompt_quoting import RULE, quote_memories, quote_memory
 from lib.errors import InvalidInput, shown
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
-from lib.retrieval.search import LONGEST_QUERY, Weights, retrieve
+from lib.retrieval.search import MAX_QUERY_LENGTH, Weights, retrieve
 from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODES, PREFERENCES, PROCEDURES
@@ -80,7 +80,7 @@ def build_system_prompt(
         ranked = sorted(range(len(found)), key=lambda number: found[number].item.updated_at, reverse=True)
     else:
         query = _beginning(query)
-        found = retrieve(store, user_id, query, k=limit, namespaces=quoted, min_relevance=min_relevance)
+        found = retrieve(store, user_id, query, limit=limit, namespaces=quoted, min_relevance=min_relevance)
         ranked = list(range(len(found)))
     fitting = _fitting(head, found, ranked, budget_tokens)
     used = [found[number] for number in sorted(fitting)]
@@ -98,21 +98,21 @@ def adapt(store: MemoryStore, user_id: str) -> list[str]:
 
 
 def proactive_memories(
-    store: MemoryStore, user_id: str, turn: str, *, threshold: float = SPEAK_FROM, k: int = 2
+    store: MemoryStore, user_id: str, query: str, *, min_relevance: float = SPEAK_FROM, limit: int = 2
 ) -> ScoredList:
     """What is worth bringing up at this turn although nobody asked; mostly nothing.
 
-    turn: what the user has just said; its first 10,000 characters count.
-    threshold: least relevance; see `SPEAK_FROM`. k: at most so many memories.
+    query: what the user has just said; its first 10,000 characters count.
+    min_relevance: see `SPEAK_FROM`. limit: at most so many memories.
     Preferences and procedures are left out: how to answer is not a thing to bring up. Age doesn't count.
     Errors: InvalidInput.
     """
     namespaces = [name for name in store.list_namespaces(user_id) if name not in NOT_BROUGHT_UP]
     if not namespaces:
         return ScoredList()
-    options: dict[str, Any] = {"weights": _RELEVANT, "namespaces": namespaces, "min_relevance": threshold}
+    options: dict[str, Any] = {"weights": _RELEVANT, "namespaces": namespaces, "min_relevance": min_relevance}
     options["newest_versions"] = False
-    return retrieve(store, user_id, _beginning(turn), k=k, **options)
+    return retrieve(store, user_id, _beginning(query), limit=limit, **options)
 
 
 def proactive_prompt(role: str, memories: ScoredList) -> Prompt:
@@ -162,7 +162,7 @@ def _with_memories(head: str, memories: Sequence[ScoredMemory]) -> str:
 
 
 def _beginning(turn: str) -> str:
-    return turn[:LONGEST_QUERY] if isinstance(turn, str) else turn  # retrieve says what is wrong with anything else
+    return turn[:MAX_QUERY_LENGTH] if isinstance(turn, str) else turn  # retrieve says what is wrong with anything else
 
 
 def _fitting(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
 
-MOST_CALLS = 8  # of the model, in one turn of an agent
+MAX_CALLS = 8  # of the model, in one turn of an agent
 AGENT_PROMPT = f"You are a helpful assistant who remembers the user from one conversation to the next. {RULE}"
 WHEN_TO_REMEMBER = {
     "hot path": "Call `remember` for everything about the user that will matter in a later conversation.",
@@ -50,7 +50,7 @@ def tool_agent(model: "BaseChatModel", tools: "Sequence[BaseTool]", prompt: str)
     from langchain.agents.middleware import ModelCallLimitMiddleware
 
     # A model that never stops calling would be asked, and paid, thousands of times: LangChain's own limit is far away.
-    limit = ModelCallLimitMiddleware(run_limit=MOST_CALLS, exit_behavior="end")
+    limit = ModelCallLimitMiddleware(run_limit=MAX_CALLS, exit_behavior="end")
     guards = [limit, _unreadable_calls_are_answered()]
     return create_agent(model, tools=list(tools), system_prompt=prompt, middleware=guards)
 

@@ -22,7 +22,7 @@ from lib.cache._rows import of_scope
 from lib.cache.scope import Scope
 from lib.database import bound
 from lib.database.tables import CachedContent, CacheLease
-from lib.database.transactions import statement, write_transaction
+from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import InvalidInput, NotYourRows, shown
 
 BATCH = 500  # contents deleted in one transaction: a reader or writer never waits longer than for those
@@ -72,7 +72,7 @@ def evict(engine: Engine, now: datetime, limits: Eviction) -> int:
     evicted = _delete_where(engine, _contents.c.expires_at <= now)
     if limits.older_than is not None:
         evicted += _delete_where(engine, _contents.c.created_at < now - limits.older_than)
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         excess = _excess(connection, limits)
     for start in range(0, len(excess), BATCH):
         with write_transaction(engine) as connection:
@@ -93,20 +93,20 @@ def delete_type(engine: Engine, content_type: str, scope: Scope | None) -> int:
     _delete_leases(engine, *of_leases)  # first: who is generating then stores nothing after we have passed
     deleted = _delete_where(engine, *of_contents)
     # Those that were passed over because somebody was counting them: here all have to go.
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         passed_over = connection.scalars(select(_contents.c.id).where(*of_contents)).all()
     for one in passed_over:
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             deleted += connection.execute(delete(_contents).where(_contents.c.id == one, *of_contents)).rowcount
     return deleted
 
 
 def _delete_leases(engine: Engine, *conditions: ColumnElement[bool]) -> None:
     """One by one, because they are few, and who holds none while waiting for the next is in nobody's way."""
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         hashes = connection.scalars(select(_leases.c.content_hash).where(*conditions)).all()
     for one in hashes:
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             connection.execute(delete(_leases).where(_leases.c.content_hash == one, *conditions))
 
 

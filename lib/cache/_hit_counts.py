@@ -11,7 +11,7 @@ from lib.cache._forked import reset_in_child
 from lib.cache._rows import Entry, of_scope
 from lib.database import bound
 from lib.database.tables import CachedContent
-from lib.database.transactions import statement, write_transaction
+from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import WorkbookError
 
 FLUSH_ENTRIES = 1000  # different contents counted in memory before they are flushed early
@@ -102,7 +102,7 @@ class HitCounts:
         # Those that somebody else held: one by one, so that we never hold a row while we wait for the next.
         for place in places:
             if place in counts:
-                with statement(self._engine) as connection:
+                with autocommit_connection(self._engine) as connection:
                     connection.execute(this, _more(counts, place))
                 del counts[place]  # also if its content is gone: there is nothing to count any more
 

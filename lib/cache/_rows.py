@@ -14,7 +14,7 @@ from sqlalchemy.types import NullType
 from lib.cache.scope import Scope
 from lib.database import DirectStatement
 from lib.database.tables import CachedContent, CacheLease, new_id
-from lib.database.transactions import add_user, hold_user, statement, write_transaction
+from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 
 _contents, _leases = CachedContent.__table__, CacheLease.__table__
 KEPT = ("created_at", "expires_at", "model", "tokens_in", "tokens_out", "generation_ms")  # beside the content
@@ -62,7 +62,7 @@ class CacheRows:
     def is_leased(self, entry: Entry, now: datetime) -> bool:
         """Whether somebody is generating it, as far as we know."""
         leased = select(_leases.c.owner).where(*_this(_leases, entry), _leases.c.claimed_until > now)
-        with statement(self.engine) as connection:
+        with autocommit_connection(self.engine) as connection:
             return connection.execute(leased).first() is not None
 
     def claim(self, entry: Entry, now: datetime, until: datetime) -> str | None:
@@ -80,7 +80,7 @@ class CacheRows:
 
     def release(self, entry: Entry, owner: str) -> None:
         """Give the lease up. One that is lost already stays with whoever has it now."""
-        with statement(self.engine) as connection:
+        with autocommit_connection(self.engine) as connection:
             connection.execute(delete(_leases).where(*_this(_leases, entry), _leases.c.owner == owner))
 
     def complete(self, entry: Entry, owner: str, row: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from lib.cache._forked import reset_in_child
 from lib.cache._rows import Entry
 from lib.errors import InvalidInput
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between looks at what another process generates
+FIRST_PAUSE, MAX_PAUSE = 0.01, 0.5  # seconds between looks at what another process generates
 RECHECK = 1.0  # seconds after which a waiting thread looks whether its time is over
 
 
@@ -75,4 +75,4 @@ def pauses() -> Iterator[float]:
     pause = FIRST_PAUSE
     while True:
         yield pause
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * 1.5, MAX_PAUSE)

@@ -22,7 +22,7 @@ from lib.cache.scope import Scope
 from lib.errors import DatabaseUnavailable, InvalidInput
 
 CONTENT_TYPE = "chat"
-MOST_MISSED = 1000  # calls that are on their way to the model
+MAX_MISSED = 1000  # calls that are on their way to the model
 LOOP_SECONDS = 1  # between looks whether the loop that asks the model is running still
 
 
@@ -63,9 +63,9 @@ class LangChainCache(BaseCache):
         if found is not None:
             return generations_in(found.content)
         with self._lock:
-            self._missed.setdefault(key, deque(maxlen=MOST_MISSED)).append(began)
+            self._missed.setdefault(key, deque(maxlen=MAX_MISSED)).append(began)
             self._missed.move_to_end(key)
-            if len(self._missed) > MOST_MISSED:  # of calls that failed: nobody tells us of those
+            if len(self._missed) > MAX_MISSED:  # of calls that failed: nobody tells us of those
                 self._missed.popitem(last=False)
         return None
 

@@ -2,11 +2,13 @@
 
 Read in this order: `tables` (what is stored), `engine` (from a URL to a connection pool), `transactions`.
 Depth: `_urls` and `_poolers` (what a URL means), `_outages` (a server that is away), `_triggers` (history kept by the
-database), `_user_binding` (engines of one user), `_job_tables` (Procrastinate's).
+database), `_user_binding` (engines of one user), `_job_tables` (Procrastinate's),
+`_locks`.
 """
 
 from lib.database._direct import DirectStatement  # noqa: F401 - until it goes
 from lib.database._job_tables import QUEUE, check_job_tables, create_job_tables, delete_jobs, url_of
+from lib.database._locks import Lock, take_if_free, wait_for
 from lib.database._poolers import is_marked, is_pooled, without_mark
 from lib.database._urls import configured_url, parse_url, safe
 from lib.database._user_binding import (
@@ -19,7 +21,7 @@ from lib.database._user_binding import (
     may_join,
 )
 from lib.database.engine import connect, create_tables
-from lib.database.transactions import read_transaction, statement, write_transaction
+from lib.database.transactions import autocommit_connection, read_transaction, write_transaction
 
 __all__ = [
     "MISSING_RIGHT",
@@ -27,6 +29,8 @@ __all__ = [
     "TOKENS_VIEW",
     "USER_SETTING",
     "BoundUser",
+    "Lock",
+    "autocommit_connection",
     "bound",
     "bound_engine",
     "check_job_tables",
@@ -41,8 +45,9 @@ __all__ = [
     "parse_url",
     "read_transaction",
     "safe",
-    "statement",
+    "take_if_free",
     "url_of",
+    "wait_for",
     "without_mark",
     "write_transaction",
 ]

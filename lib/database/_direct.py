@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lib.database._outages import errors_translated
 from lib.database._user_binding import bound, stay_bound
-from lib.database.transactions import statement
+from lib.database.transactions import autocommit_connection
 
 
 class DirectStatement:
@@ -26,7 +26,7 @@ class DirectStatement:
         self._engine, self._statement = engine, sql
         self._sql, self._by_position, self._by_name, self._readers = _compiled(engine.dialect, sql)
 
-    def within(self, connection: Connection) -> "DirectStatement":
+    def in_transaction(self, connection: Connection) -> "DirectStatement":
         """The same statement for a transaction that is open: its `rows` are a part of that one."""
         bound = copy(self)  # not made anew: compiling takes longer than executing
         bound._engine = connection
@@ -35,7 +35,7 @@ class DirectStatement:
     def rows(self, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Execute as a transaction of its own; all rows that come back."""
         if isinstance(self._engine, Connection) or self._watched():
-            with statement(self._engine) as connection:
+            with autocommit_connection(self._engine) as connection:
                 return self.rows_within(connection, parameters)
         arranged, user = self._arranged(parameters), bound(self._engine)
         with errors_translated(self._engine, parameters), self._autocommitting() as connection:

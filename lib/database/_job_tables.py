@@ -2,12 +2,12 @@
 
 from sqlalchemy import Connection, Engine, text
 
+from lib.database._locks import Lock, wait_for
 from lib.database._poolers import MARK, is_marked
-from lib.database.transactions import statement, write_transaction
+from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import InvalidInput, TablesMissing
 
 QUEUE = "workbook"  # ours: jobs of others who share the tables are never read, run or deleted
-CREATE_JOB_TABLES_LOCK = 7_155_204
 # Without it, forgetting a user would read all jobs that wait.
 _INDEX = (
     "CREATE INDEX IF NOT EXISTS workbook_jobs_of_user ON procrastinate_jobs ((args ->> 'user_id')) "
@@ -27,7 +27,7 @@ def create_job_tables(engine: Engine) -> None:
     from procrastinate.schema import SchemaManager
 
     with write_transaction(engine) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_JOB_TABLES_LOCK})
+        wait_for(connection, Lock.CREATE_JOB_TABLES)
         if not has_job_tables(connection):
             # Many statements in one text: the driver takes them only if it is given no parameters at all.
             connection.execution_options(no_parameters=True).exec_driver_sql(SchemaManager.get_schema())
@@ -40,7 +40,7 @@ def has_job_tables(engine: Engine | Connection) -> bool:
         return False
     # By pg_class, whose lock makes this connection hear of tables that others have made since its transaction began.
     there = text("SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('procrastinate_jobs'))")
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         return connection.scalar(there)
 
 
@@ -82,7 +82,7 @@ def url_of(engine: Engine) -> str:
                 "this engine is SQLite in memory, which no other process can reach. Set POSTGRES_URL, or use a file."
             )
         return url.render_as_string()
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         query = text("SELECT setting FROM pg_settings WHERE name = 'search_path' AND source = 'session'")
         path = connection.scalar(query)
     if path is not None:

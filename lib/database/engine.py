@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
+from lib.database._locks import Lock, wait_for
 from lib.database._outages import notice_lost_connections, why_unreachable
 from lib.database._poolers import is_pooled, mark, without_mark
 from lib.database._triggers import TRIGGERS
@@ -20,8 +21,6 @@ from lib.errors import DatabaseUnavailable, InvalidDatabaseURL
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
 CONNECT_TIMEOUT_SECONDS = 10  # how long we wait for a PostgreSQL server to answer
-# Any number will do, as long as everybody who creates our tables asks for the same lock.
-CREATE_TABLES_LOCK = 7_155_201
 
 
 def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
@@ -96,7 +95,7 @@ def create_tables(engine: Engine) -> None:
     with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
             # IF NOT EXISTS alone still fails when two do it at the same moment.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_TABLES_LOCK})
+            wait_for(connection, Lock.CREATE_TABLES)
         for table in Base.metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             _add_missing_columns(connection, table)

@@ -14,7 +14,7 @@ from lib.database.tables import User
 
 
 @contextmanager
-def statement(engine: Engine | Connection) -> Iterator[Connection]:
+def autocommit_connection(engine: Engine | Connection) -> Iterator[Connection]:
     """A connection on which each statement is its own transaction; given back at the end of the block.
 
     Given a connection instead of an engine, it is that one, and its transaction goes on. On an engine of `as_user`
@@ -39,14 +39,14 @@ def write_transaction(engine: Engine | Connection) -> Iterator[Connection]:
     Given a connection, the block is a part of that one's transaction, and its owner decides.
     """
     if isinstance(engine, Connection):
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             yield connection
         return
     if engine.dialect.name != "sqlite":
         with errors_translated(engine), engine.begin() as connection:
             yield connection
         return
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         # IMMEDIATE takes the write lock now, and waits for it. A transaction that reads first and asks for
         # the lock later gets "database is locked" at once when another writer was faster.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -68,7 +68,7 @@ def read_transaction(engine: Engine | Connection) -> Iterator[Connection]:
         with write_transaction(engine) as connection:
             yield connection
         return
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         connection.exec_driver_sql("BEGIN")
         try:
             yield connection

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from lib.database.tables import KEY_LENGTH, Memory, as_utc
-from lib.database.transactions import statement
+from lib.database.transactions import autocommit_connection
 from lib.errors import ExtractionFailed, InvalidInput, shown
 from lib.formation.deduplication import Remembered, check_memory, remember_all, says_the_same, united
-from lib.formation.procedures import LEAST_EVIDENCE
+from lib.formation.procedures import MIN_EVIDENCE
 from lib.html_table import html_table
 from lib.llm.structured_output import ask
 from lib.store.items import MemoryItem
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RECORDS = "consolidations"  # the namespace, in the archive, of what was read in which week
 PREFIX = "pattern_"  # of the keys, so that no pattern comes to the address of what somebody said
-LEAST_CONFIDENCE = 0.5
+MIN_CONFIDENCE = 0.5
 READINGS = 3  # of a week whose episodes change while the model thinks about them
 _SEMANTIC = "\n".join(f"- {name}: {MEANINGS[name]}" for name in (FACTS, PREFERENCES, GOALS, STRUGGLES))
 
@@ -118,10 +118,10 @@ def consolidate(
     name = f"{monday:%G-W%V}"
     for _ in range(READINGS):
         episodes = _waiting(store, user_id, monday, name)
-        if len(episodes) < LEAST_EVIDENCE:
+        if len(episodes) < MIN_EVIDENCE:
             return Consolidated(name)
         patterns = _ask(model, episodes, rules)
-        with store.holding(user_id) as inside:
+        with store.locked_transaction(user_id) as inside:
             if inside is None:  # forgotten meanwhile
                 return Consolidated(name)
             # Else somebody else was faster, or there is more to read now.
@@ -137,7 +137,7 @@ def users_with_episodes(store: MemoryStore, week: date | None = None) -> list[st
     monday = _monday(store, week)
     # What was said in the week was not written before it.
     columns = select(Memory.user_id, Memory.value, Memory.updated_at)
-    with statement(store.engine) as connection:
+    with autocommit_connection(store.engine) as connection:
         rows = connection.execute(columns.where(Memory.namespace == EPISODES, Memory.updated_at >= monday)).all()
     return sorted({row.user_id for row in rows if monday <= _happened_at(row) < monday + timedelta(days=7)})
 
@@ -202,7 +202,7 @@ def _write(
     archive: bool,
     rules: bool,
 ) -> Consolidated:
-    kept = [one for one in patterns if len(set(one.evidence)) >= LEAST_EVIDENCE and one.confidence >= LEAST_CONFIDENCE]
+    kept = [one for one in patterns if len(set(one.evidence)) >= MIN_EVIDENCE and one.confidence >= MIN_CONFIDENCE]
     records = [_record(one, rules) for one in kept]
     last = max(map(_happened_at, episodes))
     counts: Remembered = remember_all(inside, user_id, records, source=f"consolidation {name}", said_at=last)
@@ -238,7 +238,7 @@ def merge_near_duplicates(
     if not groups:
         return []
     merged: list[Merged] = []
-    with store.holding(user_id) as inside:
+    with store.locked_transaction(user_id) as inside:
         if inside is None:  # forgotten meanwhile
             return merged
         now = {(item.namespace, item.key): item for item in inside.search(user_id, limit=None)}

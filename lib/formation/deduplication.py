@@ -14,7 +14,7 @@ from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC, TYPES
 from lib.text_terms import fold
 
-LONGEST_FACT = 1000  # characters; a fact is a sentence or two, not a document
+MAX_FACT_LENGTH = 1000  # characters; a fact is a sentence or two, not a document
 NEARLY_EQUAL = 0.5  # share of content words that two sentences have in common to say the same thing
 LOOKED_AT = 200  # newest memories of a namespace that a new one is compared with
 _WORD = re.compile(r"\w+")
@@ -48,8 +48,8 @@ def check_memory(namespace: str, key: str, content: str) -> None:
     """InvalidInput if such a memory can't be stored."""
     check_name(namespace, "namespace", NAMESPACE_LENGTH)
     check_name(key, "key", KEY_LENGTH)
-    if not content.strip() or len(content) > LONGEST_FACT:
-        raise InvalidInput(f"content must have 1 to {LONGEST_FACT:,} characters, not {len(content.strip()):,}.")
+    if not content.strip() or len(content) > MAX_FACT_LENGTH:
+        raise InvalidInput(f"content must have 1 to {MAX_FACT_LENGTH:,} characters, not {len(content.strip()):,}.")
 
 
 def remember_all(
@@ -63,7 +63,7 @@ def remember_all(
     source: the conversation. said_at: when it ended; an older conversation never overwrites a newer memory.
 
     A memory meets another one at its address (a stable key), or, when a model named the same thing differently, a
-    nearly equal one in its namespace: then it goes to that one's address. Call it on `store.within(connection)`
+    nearly equal one in its namespace: then it goes to that one's address. Call it on `store.in_transaction(connection)`
     to have all of it happen or nothing.
     """
     said_at = as_utc(said_at)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Claims of one conversation, after which it is marked failed, so that it doesn't end one worker after another; after
 # `retry_failed` it gets as many again.
-MOST_CLAIMS = 10
+MAX_CLAIMS = 10
 _NAMESPACES = "\n".join(f"- {name}: {meaning}" for name, meaning in MEANINGS.items())
 
 EXTRACTION_PROMPT = f"""You read a conversation and list what should be remembered about the user.
@@ -145,7 +145,7 @@ def extract_claimed(
 
     Errors: those of the model's client. The claim is still held then; give it back.
     """
-    if session.attempts % MOST_CLAIMS == 0:
+    if session.attempts % MAX_CLAIMS == 0:
         log.fail(session, f"it was taken in hand {session.attempts} times and never finished; does it end its worker?")
         report.failed += 1
         return
@@ -170,7 +170,7 @@ def _complete(
             record.update(namespace=PREFERENCES, type=SEMANTIC)
 
     def write(connection: Any) -> Remembered:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         return remember_all(inside, session.user_id, records, source=session.id, said_at=session.ended_at)
 
     return log.complete(session, summary=episodes[-1] if episodes else None, write=write)

@@ -12,7 +12,7 @@ from lib.store.namespaces import EPISODES, PROCEDURAL, PROCEDURES
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-LEAST_EVIDENCE = 2  # episodes that must show a pattern, before it is more than a coincidence
+MIN_EVIDENCE = 2  # episodes that must show a pattern, before it is more than a coincidence
 PROMPT = """Each line is an episode of one user with an assistant: [id] what happened.
 Find patterns: what at least two episodes share and what the assistant should do differently because of it.
 Give each as a rule in one sentence, with the ids of all episodes that show it and your confidence from 0 to 1."""
@@ -33,7 +33,7 @@ class Patterns(BaseModel, extra="forbid"):
 
 
 def learn_procedures(
-    model: "BaseChatModel", store: MemoryStore, user_id: str, *, limit: int = 50, least_confidence: float = 0.5
+    model: "BaseChatModel", store: MemoryStore, user_id: str, *, limit: int = 50, min_confidence: float = 0.5
 ) -> MemoryList:
     """Read a user's episodes, store the rules that they teach in `procedures`, and return them.
 
@@ -44,16 +44,16 @@ def learn_procedures(
     Errors: ExtractionFailed, if the model's answer doesn't fit, twice; nothing is changed then.
     """
     episodes = store.search(user_id, EPISODES, limit=limit)
-    if len(episodes) < LEAST_EVIDENCE:
+    if len(episodes) < MIN_EVIDENCE:
         return MemoryList()
     text = "\n".join(f"[{item.key}] {' '.join(str(item.value.get('content', '')).split())}" for item in episodes)
     known = {item.key: item for item in episodes}
     kept = [
         pattern
         for pattern in ask(model, Patterns, PROMPT, text).patterns
-        if len(set(pattern.evidence)) >= LEAST_EVIDENCE
+        if len(set(pattern.evidence)) >= MIN_EVIDENCE
         and set(pattern.evidence) <= set(known)
-        and pattern.confidence >= least_confidence
+        and pattern.confidence >= min_confidence
     ]
     return _replace_learned(store, user_id, kept, known)
 

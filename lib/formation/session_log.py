@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, func, or_, sel
 from sqlalchemy.dialects import postgresql, sqlite
 
 from lib.database.tables import SESSION_STATES, USER_ID_LENGTH, ConversationSession, as_utc, new_id, utcnow
-from lib.database.transactions import add_user, hold_user, statement, write_transaction
+from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 from lib.errors import ClaimLost, InvalidInput, shown
 from lib.store.filters import check_name, of_user
 from lib.store.items import FinishedSession, SessionList
@@ -136,8 +136,8 @@ class SessionLog:
     ) -> T | None:
         """Mark a claimed conversation as extracted, in one transaction with what `write` writes; returns its result.
 
-        write: gets the transaction's connection, for `store.within(connection)`. It should only write: what takes
-            long, such as asking a model, belongs before this call, because others may wait for the transaction.
+        write: gets the transaction's connection, for `store.in_transaction(connection)`. It should only write:
+            what takes long, such as asking a model, belongs before this call, as others may wait for the transaction.
         summary: None keeps the one that there is.
         Errors: ClaimLost, if the claim lapsed and was taken, was given up, or the user was forgotten; what `write`
             raises. After an error nothing is kept. A claim that lapsed but wasn't taken is still good.
@@ -163,18 +163,18 @@ class SessionLog:
         error: any text; characters that can't be stored are replaced, and 2,000 are kept.
         """
         reason = _text(error, "error").encode(errors="replace").decode().replace("\x00", "?")[:ERROR_LENGTH]
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             self._release(connection, claimed, "failed", {"error": reason or "no reason was given"})
 
     def give_back(self, claimed: FinishedSession) -> None:
         """Make a claimed conversation pending again, as when a worker has to stop. A lost claim changes nothing."""
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             self._release(connection, claimed, "pending", {})
 
     def retry_failed(self, user_id: str | None = None) -> int:
         """Make failed conversations pending again; returns how many. Their attempts and last error stay on them."""
         failed = (_sessions.c.state == "failed", *_of(user_id))
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             users = connection.scalars(select(_sessions.c.user_id).where(*failed).distinct()).all()
         return sum(map(self._retry_failed_of, sorted(users)))
 
@@ -199,7 +199,7 @@ class SessionLog:
     def counts(self, user_id: str | None = None) -> dict[str, int]:
         """How many conversations are in each state, all four of them, in the order in which they pass through."""
         by_state = select(_sessions.c.state, func.count()).where(_sessions.c.state.is_not(None), *_of(user_id))
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             counted = dict(tuple(row) for row in connection.execute(by_state.group_by(_sessions.c.state)))
         return {state: counted.get(state, 0) for state in SESSION_STATES}
 
@@ -225,7 +225,7 @@ class SessionLog:
             return connection.execute(retry.values(state="pending")).rowcount
 
     def _read(self, query: Select) -> SessionList:
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             return SessionList(FinishedSession(*row) for row in connection.execute(query))
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine, text
 
 from lib.database import QUEUE, check_job_tables, is_marked
 from lib.database.tables import as_utc, utcnow
-from lib.database.transactions import hold_user, statement, write_transaction
+from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, shown
 from lib.formation.consolidation import Consolidated, consolidate, users_with_episodes
-from lib.formation.extraction import MOST_CLAIMS, ExtractionReport, extract_claimed
+from lib.formation.extraction import MAX_CLAIMS, ExtractionReport, extract_claimed
 from lib.formation.session_log import SessionLog
 from lib.store.items import FinishedSession
 from lib.store.memory_store import MemoryStore
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 EXTRACT, CONSOLIDATE = "workbook:extract", "workbook:consolidate"  # names of tasks
-MOST_TRIES = MOST_CLAIMS - 1  # of one conversation, or one week; the waits between them make 2 hours and 44 minutes
+MAX_TRIES = MAX_CLAIMS - 1  # of one conversation, or one week; the waits between them make 2 hours and 44 minutes
 SHOWN_REASON = 200  # characters
 
 # What waits for a worker, and for which there is no job: it was lost, or never made. A running job counts for as long
@@ -150,16 +150,16 @@ class JobQueue:
     def postpone(self, session: FinishedSession, error: Exception) -> bool:
         """Give a claimed conversation back after an error, or, after many tries, mark it failed: False then."""
         self.log.give_back(session)
-        if session.attempts % MOST_CLAIMS != MOST_TRIES:
+        if session.attempts % MAX_CLAIMS != MAX_TRIES:
             return True
         # Claimed once more: `extract_claimed` gives up there, too, so `retry_failed` begins a new count.
         if last := self.log.claim(session_id=session.id):
-            self.log.fail(last, f"it was tried {MOST_TRIES} times; the last time: {reason(error)}")
+            self.log.fail(last, f"it was tried {MAX_TRIES} times; the last time: {reason(error)}")
         return False
 
     def sweep(self) -> int:
         """Make the missing jobs of conversations that wait for a worker; returns how many."""
-        with statement(self.engine) as connection:
+        with autocommit_connection(self.engine) as connection:
             found = self._without_job(connection)
         for session_id, user_id in found:
             with write_transaction(self.engine) as connection:

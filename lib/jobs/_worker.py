@@ -20,12 +20,12 @@ from procrastinate.jobs import Job, Status
 from procrastinate.retry import BaseRetryStrategy
 from sqlalchemy import make_url, text
 
-from lib.database import QUEUE, url_of, without_mark
+from lib.database import QUEUE, Lock, take_if_free, url_of, without_mark
 from lib.database.engine import CONNECT_TIMEOUT_SECONDS
-from lib.database.transactions import statement, write_transaction
+from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import DatabaseUnavailable, WorkbookError
 from lib.formation.extraction import ExtractionReport
-from lib.jobs._queue import CONSOLIDATE, EXTRACT, MOST_TRIES, JobQueue, JobReport, reason
+from lib.jobs._queue import CONSOLIDATE, EXTRACT, MAX_TRIES, JobQueue, JobReport, reason
 
 WEEKLY, EACH_MONDAY = "workbook:weekly", "0 3 * * 1"  # 03:00; Procrastinate goes by UTC
 MISSED_HEARTBEATS = 3
@@ -33,7 +33,6 @@ TICK_SECONDS = 0.1  # between looks at whether to stop
 EMPTY_SECONDS = 0.5  # between looks at whether anything is left
 PAUSE_SECONDS = 2.0  # before a worker that lost the database starts again
 LAST_SECONDS = 10.0  # for a database to take the last words of a worker that leaves
-TEND_LOCK = 7_155_203
 
 
 class Shift:
@@ -170,7 +169,7 @@ class Shift:
         try:
             self._report.add_week(await _in_thread(self._jobs.consolidate_week, user_id, date.fromisoformat(week)))
         except Exception as error:
-            self._failed(f"the week of {week}", context.job, error, context.job.attempts + 1 < MOST_TRIES)
+            self._failed(f"the week of {week}", context.job, error, context.job.attempts + 1 < MAX_TRIES)
             raise
 
     async def _week_ended(self, timestamp: int) -> None:
@@ -198,7 +197,7 @@ class Shift:
         Not as a job: that would wait behind those that wait, and be as stuck as they are if its worker died.
         """
         with write_transaction(self._jobs.engine) as connection:
-            if connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": TEND_LOCK}):
+            if take_if_free(connection, Lock.TEND_JOBS):
                 manager = app.job_manager
                 for job in await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=self._dead_after):
                     await self._free(app, job)
@@ -219,7 +218,7 @@ class Shift:
 
     def _nothing_left(self) -> bool:
         jobs = f"SELECT FROM procrastinate_jobs WHERE queue_name = '{QUEUE}' AND status IN ('todo', 'doing')"
-        with statement(self._jobs.engine) as connection:
+        with autocommit_connection(self._jobs.engine) as connection:
             return not connection.scalar(text(f"SELECT EXISTS ({jobs})"))
 
 
@@ -235,7 +234,7 @@ class _Retry(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision(retry_in={"seconds": 0})
-        if job.attempts + 1 >= MOST_TRIES:
+        if job.attempts + 1 >= MAX_TRIES:
             return None
         return RetryDecision(retry_in={"seconds": self.wait(job)})
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 LOCAL_MODEL = "all-MiniLM-L6-v2-int8"
 OPENAI_MODEL = "text-embedding-3-small"
-LONGEST_TOKENS = 256  # of a text; what comes after is not seen by the local model
-LONGEST_TEXT = 20_000  # characters that are taken apart to find them: of a whole book it would take seconds
+MAX_TOKENS = 256  # of a text; what comes after is not seen by the local model
+MAX_TEXT_LENGTH = 20_000  # characters that are taken apart to find them: of a whole book it would take seconds
 BATCH = 8  # texts at once: on a processor, larger batches only pad more
 KEPT_VECTORS = 20_000  # in memory, of the texts that were embedded last; 30 MB
 SHOW_PROGRESS_FROM = 200  # texts
@@ -122,7 +122,7 @@ class LocalEmbedder(CachedEmbedder):
         import numpy as np
 
         tokenizer, session = self._loaded()
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch([text[:LONGEST_TEXT] for text in texts])]
+        encoded = [encoding.ids for encoding in tokenizer.encode_batch([text[:MAX_TEXT_LENGTH] for text in texts])]
         ids = np.zeros((len(encoded), max(map(len, encoded))), np.int64)
         mask = np.zeros_like(ids)
         for row, tokens in enumerate(encoded):
@@ -142,7 +142,7 @@ class LocalEmbedder(CachedEmbedder):
 
                 model, vocabulary = (str(path) for path in model_files())
                 tokenizer = Tokenizer.from_file(vocabulary)
-                tokenizer.enable_truncation(LONGEST_TOKENS)
+                tokenizer.enable_truncation(MAX_TOKENS)
                 tokenizer.no_padding()
                 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
                 self._model = tokenizer, session

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from lib.database import safe
 from lib.database.tables import USER_ID_LENGTH, ArchivedMemory, IndexedMemory, Memory, PastVersion, User, new_id, utcnow
-from lib.database.transactions import add_user, read_transaction, statement, write_transaction
+from lib.database.transactions import add_user, autocommit_connection, read_transaction, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing
 from lib.postgres._bulk import Row, among, beyond, delete_rows, find, insert_rows, page
 from lib.postgres._comparing import (
@@ -130,7 +130,7 @@ class _Pass:
         earlier = histories(reading, rows) if kind.table is _memories else {}
         looks = [Look(row, row_sum(row), earlier.get(row["id"], (0, 0)), row["id"]) for row in rows]
         try:
-            with statement(self._target) as connection:
+            with autocommit_connection(self._target) as connection:
                 compare(kind, connection, looks)
             if not write or not to_write(looks):
                 return looks
@@ -242,7 +242,7 @@ def _explain(kind: Kind, looks: list[Look]) -> None:
 def _check_tables(side: str, engine: Engine) -> None:
     for table in (*(kind.table for kind in KINDS), _past, _index):
         try:
-            with statement(engine) as connection:
+            with autocommit_connection(engine) as connection:
                 present = set(connection.execute(text(f"SELECT * FROM {table.name} LIMIT 0")).keys())
         except TablesMissing:
             raise TablesMissing(f"the {side} has no table {table.name}. Call create_tables({side}) first.") from None
@@ -258,7 +258,7 @@ def _same_database(source: Engine, target: Engine) -> bool:
         return True
     if source.dialect.name != target.dialect.name:
         return False
-    with statement(source) as one, statement(target) as other:
+    with autocommit_connection(source) as one, autocommit_connection(target) as other:
         if source.dialect.name == "postgresql":
             which = text("SELECT pg_postmaster_start_time(), current_database(), 'memories'::regclass::oid")
             return tuple(one.execute(which).one()) == tuple(other.execute(which).one())
@@ -270,7 +270,7 @@ def _same_database(source: Engine, target: Engine) -> bool:
 
 def _counts(engine: Engine, user_id: str | None) -> dict[str, int]:
     tables = {kind.name: kind.table for kind in KINDS} | {"versions": _past}
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         return {
             name: connection.scalar(select(func.count()).select_from(table).where(*_of(table, user_id)))
             for name, table in tables.items()
@@ -280,6 +280,6 @@ def _counts(engine: Engine, user_id: str | None) -> dict[str, int]:
 def _tell_planner(engine: Engine) -> None:
     """Renew the statistics that PostgreSQL plans by; by itself it does so up to a minute later."""
     if engine.dialect.name == "postgresql":
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             for kind in KINDS:
                 connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {kind.table.name}")  # not ours: a warning

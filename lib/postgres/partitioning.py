@@ -17,13 +17,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from lib.database.engine import CREATE_TABLES_LOCK, create_tables
+from lib.database import Lock, wait_for
+from lib.database.engine import create_tables
 from lib.database.tables import Base
-from lib.database.transactions import statement, write_transaction
+from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import InvalidInput, shown
 
 PARTITIONED = ("memories", "memory_versions", "memory_index", "archived_memories")
-MOST_PARTITIONS = 1000
+MAX_PARTITIONS = 1000
 _OWNER = "user_id"
 
 _KIND = text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:name)")  # r: a table, p: a partitioned one
@@ -40,12 +41,12 @@ def create_partitioned_tables(engine: Engine, partitions: int = 8) -> None:
     Errors: InvalidInput on SQLite, where the tables are there already unpartitioned or in another number.
     """
     is_number = isinstance(partitions, int) and not isinstance(partitions, bool)
-    if not is_number or not 1 <= partitions <= MOST_PARTITIONS:
-        raise InvalidInput(f"partitions must be a whole number from 1 to {MOST_PARTITIONS:,}, not {shown(partitions)}.")
+    if not is_number or not 1 <= partitions <= MAX_PARTITIONS:
+        raise InvalidInput(f"partitions must be a whole number from 1 to {MAX_PARTITIONS:,}, not {shown(partitions)}.")
     _check_postgres(engine)
     metadata = partitioned_metadata()
     with write_transaction(engine) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_TABLES_LOCK})
+        wait_for(connection, Lock.CREATE_TABLES)
         _check_schema(connection, partitions)
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
@@ -82,7 +83,7 @@ def partition_sizes(engine: Engine, table: str = "memories") -> dict[str, int]:
     _check_postgres(engine)
     if table not in PARTITIONED:
         raise InvalidInput(f"table must be one of {', '.join(PARTITIONED)}, not {shown(table)}.")
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         names = [name.rpartition(".")[2] for name in connection.scalars(_PARTITIONS, {"name": table})]
         if not names:
             raise InvalidInput(

@@ -5,14 +5,13 @@ import re
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.database import MISSING_RIGHT, TOKENS_VIEW, USER_SETTING, BoundUser, bound, bound_engine
+from lib.database import MISSING_RIGHT, TOKENS_VIEW, USER_SETTING, BoundUser, Lock, bound, bound_engine, wait_for
 from lib.database.tables import USER_ID_LENGTH, Base
 from lib.database.transactions import write_transaction
 from lib.errors import InvalidInput, IsolationUnavailable, TablesMissing, shown
 from lib.store.filters import check_name
 
 ROLE = "workbook_app"
-ISOLATION_LOCK = 7_155_203
 OWN = f"= current_setting('{USER_SETTING}', true)"  # NULL or empty where nobody is bound: no row then
 
 # What requests need; more than that of none. To lock rows is an UPDATE, too.
@@ -149,7 +148,7 @@ def _tables(engine: Engine) -> list[str]:
 
 def _lock(connection: Connection) -> None:
     # IF NOT EXISTS alone still fails when two do it at the same moment.
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ISOLATION_LOCK})
+    wait_for(connection, Lock.ROW_LEVEL_SECURITY)
 
 
 def _schema(connection: Connection) -> str:

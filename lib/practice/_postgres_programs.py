@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import psutil
 
 # A Unix socket's path may have 103 characters on macOS, 107 on Linux; the server adds "/.s.PGSQL.5432".
-LONGEST_SOCKET_FOLDER = 85
+MAX_SOCKET_FOLDER_LENGTH = 85
 UNPRIVILEGED_USER = "nobody"  # PostgreSQL refuses to run as root; root hands over to this user
 KILL_SECONDS = 10  # that the operating system gets to end killed processes
 EXE = ".exe" if os.name == "nt" else ""
@@ -101,7 +101,7 @@ def unprivileged() -> tuple[str | None, int | None]:
 
 def temporary_folder(run_as: str | None) -> Path:
     folder = Path(tempfile.gettempdir())
-    if os.name != "nt" and (len(str(folder)) > LONGEST_SOCKET_FOLDER - 20 or (run_as and not reachable(folder))):
+    if os.name != "nt" and (len(str(folder)) > MAX_SOCKET_FOLDER_LENGTH - 20 or (run_as and not reachable(folder))):
         folder = Path("/tmp")
     return Path(tempfile.mkdtemp(prefix="workbook-pg-", dir=folder))
 

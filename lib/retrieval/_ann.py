@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from tqdm.auto import tqdm
 
-from lib.database import bound
-from lib.database.transactions import statement, write_transaction
+from lib.database import Lock, bound, wait_for
+from lib.database.transactions import autocommit_connection, write_transaction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 # itself a tenth is missed. See tests/benchmarks.
 EF_SEARCH = 160
 GRAPH = "m = 24, ef_construction = 128"  # neighbours of each entry, and how many are looked at to choose them
-CREATE_ANN_LOCK = 7_155_202
 BUILD_MEMORY = "512MB"  # for building it: if it doesn't fit, building takes many times as long
 CHUNK = 1000  # vectors in one transaction
 
@@ -102,7 +101,7 @@ def synchronize(engine: Engine | Connection, user_id: str, embedder: "Embedder")
         return True
     with write_transaction(engine) as connection:
         # Last, if it isn't there: to build it over what is loaded takes a fifth of the time of adding to it.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_ANN_LOCK})
+        wait_for(connection, Lock.CREATE_VECTOR_INDEX)
         connection.execute(text("SELECT set_config('maintenance_work_mem', :memory, true)"), {"memory": BUILD_MEMORY})
         method = f"hnsw (vector {schema}.halfvec_ip_ops) WITH ({GRAPH})"
         connection.execute(text(f"CREATE INDEX IF NOT EXISTS ix_{table} ON {table} USING {method}"))
@@ -113,7 +112,7 @@ def _prepare(engine: Engine | Connection, dimensions: int) -> str | None:
     """Create extension and table where they are missing; the extension's schema, or None if we can't have it."""
     if engine.dialect.name != "postgresql":
         return None
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         if not _available(connection):
             return None
         if bound(engine):  # to make tables is the owner's, as in a worker: it takes this one if it is there
@@ -128,7 +127,7 @@ def _prepare(engine: Engine | Connection, dimensions: int) -> str | None:
         schema = _extension_schema(connection)
     table = table_of(dimensions)
     with write_transaction(engine) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CREATE_ANN_LOCK})
+        wait_for(connection, Lock.CREATE_VECTOR_INDEX)
         key = connection.scalar(text(_INDEX_KEY))
         for definition in (
             f"CREATE TABLE IF NOT EXISTS {table} (id bigint PRIMARY KEY, user_id varchar(50) NOT NULL, "

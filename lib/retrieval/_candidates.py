@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BY_WORDS, BY_VECTOR = 150, 120  # candidates of each kind
 # Rows that a search by words looks at. Rare words come first, so what is left out holds nothing but common ones.
 LOOKED_AT = 2_000
-MOST_TERMS = 100  # of a question, the rarest: a whole page may be pasted, and SQLite takes 500 parts of a query
+MAX_TERMS = 100  # of a question, the rarest: a whole page may be pasted, and SQLite takes 500 parts of a query
 FEW_SAMPLED = 25  # memories of the sample with a term: up to here, all are counted
 EXACT_UP_TO = 10_000  # memories of a user; beyond that, PostgreSQL's approximate index is asked, where there is one
 
@@ -136,7 +136,7 @@ def by_words(
     """
     parts, parameters, looked_at = [], {"user_id": user_id}, 0
     for term in sorted(counts, key=lambda term: (counts[term], term)):  # rare terms first
-        if len(parts) == MOST_TERMS:
+        if len(parts) == MAX_TERMS:
             break
         if not counts[term] or (parts and looked_at + counts[term] > LOOKED_AT):
             continue

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from lib.database import bound
 from lib.database.tables import IndexedMemory, Memory, as_utc
-from lib.database.transactions import hold_user, statement, write_transaction
+from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput
 from lib.store.filters import of_user
 from lib.text_terms import stems, words
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SAMPLED_ONE_IN = 32  # memories: to count a term in 30,000 of them takes as long as the rest of a search
 CHUNK = 256  # memories that are embedded and written at once
 SHOW_PROGRESS_FROM = 200  # memories
-LONGEST_CONTENT = 50_000  # characters of a memory by which it is found
-MOST_TERMS = 10_000  # of a memory and its neighbours; three times as many would be too many for a tsvector
+MAX_CONTENT_LENGTH = 50_000  # characters of a memory by which it is found
+MAX_TERMS = 10_000  # of a memory and its neighbours; three times as many would be too many for a tsvector
 MANY = 1000  # memories: after so many, PostgreSQL's statistics are renewed
 # A memory in a conversation is found by its neighbours' words too: a question stands before its answer.
 NEIGHBOUR_COUNTS = {0: 1.0, -1: 2 / 3, 1: 1 / 3, -2: 1 / 3}
@@ -63,20 +63,20 @@ def bring_up_to_date(
     Each chunk is a transaction: interrupted, it goes on where it was. Two at once do the same work twice, and leave
     each memory indexed once. What is changed meanwhile is left to the next search.
     """
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         waiting = list(connection.scalars(_missing(user_id, embedder.name)))
     show = progress if progress is not None else len(waiting) >= SHOW_PROGRESS_FROM
     written = 0
     with tqdm(total=len(waiting), unit="memory", desc="indexing", disable=not show) as bar:
         for chunk in _some(waiting, CHUNK):
-            with statement(engine) as connection:
+            with autocommit_connection(engine) as connection:
                 these = _ROW.where(_memories.c.id.in_(chunk), of_user(_memories.c.user_id, user_id))
                 new = [_indexable(*row) for row in connection.execute(these)]
                 known = _same_sessions(connection, user_id, {row.session for row in new if row.session})
             written += _write(engine, user_id, _entries(user_id, new, known, embedder))
             bar.update(len(chunk))
     if written >= MANY and isinstance(engine, Engine) and engine.dialect.name == "postgresql" and not bound(engine):
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             # It comes by itself, a minute later. Then counting needs no look at the tables any more.
             for table in ("memory_index", "memories"):
                 connection.execute(text(f"VACUUM (ANALYZE, SKIP_LOCKED) {table}"))  # not ours: a warning, and nothing
@@ -176,7 +176,7 @@ def _entries(
     rows: list[tuple[_Indexable, str, dict[str, float], str]] = []
     for session, group in groupby(everything, key=lambda row: row.session):
         members = list(group)
-        counts = [Counter(stems(row.content[:LONGEST_CONTENT])) for row in members]
+        counts = [Counter(stems(row.content[:MAX_CONTENT_LENGTH])) for row in members]
         for place, row in enumerate(members):
             around = {offset: place + offset for offset in NEIGHBOUR_COUNTS if session or not offset}
             around = {offset: at for offset, at in around.items() if 0 <= at < len(members)}
@@ -203,7 +203,7 @@ def _entries(
 def _entry(
     user_id: str, row: _Indexable, terms: dict[str, float], digest: str, vector: "np.ndarray", model: str
 ) -> dict[str, Any]:
-    terms = {term: round(count, 2) for term, count in islice(terms.items(), MOST_TERMS)}
+    terms = {term: round(count, 2) for term, count in islice(terms.items(), MAX_TERMS)}
     tokens = sorted({token(user_id, term) for term in terms})
     if int(digest, 16) % SAMPLED_ONE_IN == 0:
         tokens += [sample_token(each) for each in tokens]

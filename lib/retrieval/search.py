@@ -41,7 +41,7 @@ from lib.text_terms import STOP_WORDS, stem, words
 HALF_LIFE_HOURS = 30 * 24.0
 # Below this part of the best relevance a memory gets nothing for being new: age orders what is relevant, no more.
 GATE = 0.5
-LONGEST_QUERY = 10_000  # characters
+MAX_QUERY_LENGTH = 10_000  # characters
 # A relevance that means, with the local embedder, that something is known. The labelled questions for development hold
 # 21 that no memory answers; the most relevant memory that any of them finds has 0.52. Above it, because 21 are few.
 # It is dear: more than half of the other questions lose their answer with it, nearly all that use other words.
@@ -77,7 +77,7 @@ def retrieve(
     user_id: str,
     query: str,
     *,
-    k: int = 5,
+    limit: int = 5,
     weights: Weights | None = None,
     half_life_hours: float = HALF_LIFE_HOURS,
     namespaces: Sequence[str] | None = None,
@@ -87,13 +87,13 @@ def retrieve(
     embedder: Embedder | None = None,
     **conditions: Any,
 ) -> ScoredList:
-    """The k memories of a user that answer the question best, best first, each with its score explained.
+    """The memories of a user that answer the question best, best first, each with its score explained.
 
     query: a question or some words, as they come.
     weights, half_life_hours: see `Weights` and `lib.retrieval.ranking.recency`.
     namespaces: only these. conditions: filter, topics, key_prefix, since, until, min_confidence, as for `store.search`.
     min_relevance: leave out what is less relevant than this, so that nothing comes back where nothing is known;
-        `KNOWN_FROM` was chosen for that on labelled questions. None: the k best, however good.
+        `KNOWN_FROM` was chosen for that on labelled questions. None: the best `limit`, however good.
     newest_versions: of memories about one thing, the newest takes the best place of all of them: see `superseded`.
     expand_neighbours: bring so many memories before and after each episode of a conversation; they stand behind it.
     embedder: None takes the local one. Memories that it hasn't seen are embedded first (see `reembed`).
@@ -107,10 +107,10 @@ def retrieve(
         raise InvalidInput(f"weights must be a Weights, such as Weights(lexical=1), not {shown(weights)}.")
     embedder = embedder or default_embedder()
     check_name(user_id, "user_id", USER_ID_LENGTH)
-    if not isinstance(query, str) or len(query) > LONGEST_QUERY:
-        raise InvalidInput(f"the query must be a text of at most {LONGEST_QUERY:,} characters, not {shown(query)}.")
+    if not isinstance(query, str) or len(query) > MAX_QUERY_LENGTH:
+        raise InvalidInput(f"the query must be a text of at most {MAX_QUERY_LENGTH:,} characters, not {shown(query)}.")
     check_text(query, "the query")
-    for number, name in ((k, "k"), (expand_neighbours, "expand_neighbours")):
+    for number, name in ((limit, "limit"), (expand_neighbours, "expand_neighbours")):
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 1000:
             raise InvalidInput(f"{name} must be a whole number from 0 to 1,000, not {shown(number)}.")
     recency(0, half_life_hours)  # says what is wrong with it
@@ -118,14 +118,14 @@ def retrieve(
     if min_relevance is not None and (not a_number or math.isnan(min_relevance)):
         raise InvalidInput(f"min_relevance must be a number, not {shown(min_relevance)}.")
     clauses = _clauses(store, namespaces, conditions)
-    if not query.strip() or not k:
+    if not query.strip() or not limit:
         return ScoredList()
     now = store.now()
     with _ready(store, user_id, embedder) as (connection, state):
         question = _Question(connection, user_id, query, embedder, state, now)
         candidates = question.candidates(store, connection, clauses)
         ranked = _rank(question, candidates, weights, half_life_hours, newest_versions)
-        best = [scored for scored in ranked if min_relevance is None or scored.relevance >= min_relevance][:k]
+        best = [scored for scored in ranked if min_relevance is None or scored.relevance >= min_relevance][:limit]
         if expand_neighbours:
             best = _with_neighbours(connection, best, candidates, expand_neighbours, now)
     return ScoredList(best)

@@ -13,7 +13,7 @@ LOOKED_AT = 30  # of the ranking's top
 # Cosine from which two memories of one namespace are about one thing: if they also have a topic in common, or if
 # their keys are alike but for numbers (exam_date, exam_date_2). Measured on the people in data/.
 SAME_WITH_TOPIC, SAME_WITH_KEY = 0.75, 0.35
-LEAST_RELEVANCE = 0.5  # of the older one's: the newer must be an answer, too
+MIN_RELEVANCE = 0.5  # of the older one's: the newer must be an answer, too
 
 _NUMBER = re.compile(r"\d+")
 
@@ -64,7 +64,7 @@ def is_newer_version(this: tuple[Candidate, ScoredMemory], than: tuple[Candidate
     new, old = this[1], than[1]
     if new.item.namespace != old.item.namespace or new.item.updated_at <= old.item.updated_at or _episodic(new.item):
         return False
-    if new.relevance < LEAST_RELEVANCE * old.relevance:
+    if new.relevance < MIN_RELEVANCE * old.relevance:
         return False
     if old.parts.get("time", 0.0) > new.parts.get("time", 0.0):  # asked about March: what was right in March
         return False

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, Text, and_, delete, insert, literal, 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, Memory, UTCDateTime
-from lib.database.transactions import hold_user, statement, write_transaction
+from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
 from lib.store.filters import check_address, check_count, check_name, not_lapsed, of_user
 from lib.store.items import ArchivedItem, ArchivedList
@@ -58,7 +58,7 @@ def archived_memories(
         there.append(_archived.c.namespace == check_name(namespace, "namespace", NAMESPACE_LENGTH))
     limit = None if limit is None else check_count(limit, "limit")
     query = select(*_item).where(*there).order_by(*_newest_first).limit(limit).offset(check_count(offset, "offset"))
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         return ArchivedList(ArchivedItem(*row) for row in connection.execute(query))
 
 

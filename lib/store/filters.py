@@ -17,7 +17,7 @@ from lib.errors import InvalidInput, shown
 from lib.store.values import check_text
 from lib.text_terms import fold
 
-LARGEST_INTEGER = 2**63 - 1  # that SQLite compares exactly
+MAX_INTEGER = 2**63 - 1  # that SQLite compares exactly
 MAX_COUNT = 2**31 - 1  # a limit or an offset
 
 Scalar = str | int | float | bool | None
@@ -155,7 +155,7 @@ def _text(text: str, name: str) -> str:
 
 def _number(number: float, name: str) -> float:
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
-    if not is_number or not abs(number) <= LARGEST_INTEGER:  # NaN is not <= anything
+    if not is_number or not abs(number) <= MAX_INTEGER:  # NaN is not <= anything
         raise InvalidInput(f"{name} must be a number of a usual size, not {shown(number)}.")
     return number
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from lib.database import DirectStatement, may_join
 from lib.database.tables import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
-from lib.database.transactions import add_user, hold_user, statement, write_transaction
+from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
 from lib.store.archive import archived_memories, bring_back, move_out
 from lib.store.erasure import delete_lapsed, delete_namespace, delete_user
@@ -65,24 +65,26 @@ class MemoryStore:
         """The database that it works on; a connection within a transaction."""
         return self._engine
 
-    def within(self, connection: Connection) -> "MemoryStore":
+    def in_transaction(self, connection: Connection) -> "MemoryStore":
         """The same store in a transaction that is open: its calls are kept, or undone, with the rest of that one.
 
         connection: of this store's database, as from `write_transaction`. Nothing is committed by the
             calls. Those that write hold the user's row until the transaction ends: touch one user, or all in one order.
         """
         if not may_join(self._engine, connection):
-            raise InvalidInput(f"within needs an open connection of this store's engine, not {shown(connection)}.")
-        return _StoreWithin(self, connection)
+            raise InvalidInput(
+                f"in_transaction needs an open connection of the store's engine, not {shown(connection)}."
+            )
+        return _StoreInTransaction(self, connection)
 
     @contextmanager
-    def holding(self, user_id: str) -> Iterator["MemoryStore | None"]:
+    def locked_transaction(self, user_id: str) -> Iterator["MemoryStore | None"]:
         """This store in one transaction, before which others who write many memories of the user wait.
 
         What the block does through it is kept whole or, after an error, not at all. None if there is no such user.
         """
         with write_transaction(self._engine) as connection:
-            yield self.within(connection) if hold_user(connection, user_id) else None
+            yield self.in_transaction(connection) if hold_user(connection, user_id) else None
 
     def now(self) -> datetime:
         """The time by this store's clock, in UTC."""
@@ -192,7 +194,7 @@ class MemoryStore:
     def delete(self, user_id: str, namespace: str, key: str) -> bool:
         """Delete one memory. True if there was one."""
         identity = check_address(user_id, namespace, key)
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             return connection.execute(delete(_memories).filter_by(**identity)).rowcount > 0
 
     def clear(self, user_id: str, namespace: str) -> int:
@@ -204,7 +206,7 @@ class MemoryStore:
 
         A put of an equal value makes no version. Deleting or archiving a memory deletes its history.
         """
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             return versions_of(connection, check_address(user_id, namespace, key), self._now())
 
     def list_namespaces(self, user_id: str) -> dict[str, int]:
@@ -212,7 +214,7 @@ class MemoryStore:
         check_name(user_id, "user_id", USER_ID_LENGTH)
         counts = select(_memories.c.namespace, func.count())
         counts = counts.where(_memories.c.user_id == user_id, not_lapsed(self._now()))
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             rows = connection.execute(counts.group_by(_memories.c.namespace)).all()
         return dict(sorted((namespace, count) for namespace, count in rows))
 
@@ -268,18 +270,18 @@ class MemoryStore:
         else:
             query = _newest_first.where(_memories.c.user_id == user_id, not_lapsed(now), *clauses)
             query = query.limit(limit).offset(page["offset"])
-            with statement(self._engine) as connection:
+            with autocommit_connection(self._engine) as connection:
                 rows = connection.execute(query).all()
         return MemoryList(MemoryItem(*row) for row in rows)
 
 
-class _StoreWithin(MemoryStore):
+class _StoreInTransaction(MemoryStore):
     """A store whose calls are part of a transaction of somebody else's."""
 
     def __init__(self, store: MemoryStore, connection: Connection):
         self.__dict__.update(vars(store))
         self._engine = connection
-        self._get, self._newest = store._get.within(connection), store._newest.within(connection)
+        self._get, self._newest = store._get.in_transaction(connection), store._newest.in_transaction(connection)
 
     def put(
         self, user_id: str, namespace: str, key: str, value: dict[str, Any], *, expires_at: datetime | None = None
@@ -294,6 +296,6 @@ class _StoreWithin(MemoryStore):
 
     def delete(self, user_id: str, namespace: str, key: str) -> bool:
         identity = check_address(user_id, namespace, key)
-        with statement(self._engine) as connection:
+        with autocommit_connection(self._engine) as connection:
             hold_user(connection, user_id)  # before the memory, as all who go on to further rows: see there
         return super().delete(**identity)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from lib.database import DirectStatement
 from lib.database.tables import Memory
-from lib.database.transactions import statement
+from lib.database.transactions import autocommit_connection
 
 BATCH_ROWS = 1000
 BATCH_CHARACTERS = 10_000_000  # PostgreSQL takes up to 1 GB at once
@@ -72,7 +72,7 @@ class Upserts:
         """
         if not self._is_postgres or isinstance(engine, Connection) or count < BATCH_ROWS:
             return
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             if connection.scalar(text(_HAS_DOUBLED), {"count": count}):
                 connection.exec_driver_sql(_ANALYZE)  # by anyone but the table's owner: a warning, and nothing
 

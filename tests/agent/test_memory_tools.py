@@ -4,7 +4,7 @@ import pytest
 
 from lib.agent.memory_tools import memory_tools, recall_on_demand
 from lib.errors import DatabaseUnavailable
-from lib.formation.deduplication import LONGEST_FACT
+from lib.formation.deduplication import MAX_FACT_LENGTH
 from lib.store.memory_store import MemoryStore
 
 
@@ -51,7 +51,7 @@ def test_a_changed_fact_names_what_it_replaces(tools: dict) -> None:
         ({"namespace": "n" * 101, "key": "k", "fact": "f"}, "100 is the limit"),
         ({"namespace": "facts", "key": " ", "fact": "f"}, "key must not be empty"),
         ({"namespace": "facts", "key": "k", "fact": "  "}, "the fact is empty"),
-        ({"namespace": "facts", "key": "k", "fact": "x" * (LONGEST_FACT + 1)}, "Write one or two sentences"),
+        ({"namespace": "facts", "key": "k", "fact": "x" * (MAX_FACT_LENGTH + 1)}, "Write one or two sentences"),
         ({"namespace": "facts", "key": "k", "fact": "x\x00"}, "NUL character"),
         ({"namespace": "facts", "key": "k", "fact": "f", "confidence": 7}, "from 0 to 1"),
         ({"namespace": "facts", "key": "k"}, "fact: Field required"),
@@ -140,7 +140,7 @@ def test_recall_looks_only_where_it_is_told_to(tools: dict, store: MemoryStore) 
 
 def test_what_was_recalled_comes_with_its_scores_for_the_program(store: MemoryStore) -> None:
     store.put("ada", "facts", "exam_date", {"content": "The exam is on 22 May."})
-    recall = recall_on_demand(store, "ada", k=1)
+    recall = recall_on_demand(store, "ada", limit=1)
     call = {"name": "recall", "args": {"query": "exam"}, "id": "1", "type": "tool_call"}
 
     message = recall.invoke(call)
@@ -154,7 +154,7 @@ def test_on_demand_gives_back_as_many_as_it_is_told_to(store: MemoryStore) -> No
     for number in range(4):
         store.put("ada", "episodes", f"e{number}", {"content": f"The exam of day {number} went well."})
 
-    found = recall_on_demand(store, "ada", k=2).invoke({"query": "exam"})
+    found = recall_on_demand(store, "ada", limit=2).invoke({"query": "exam"})
 
     assert found.count("\n- [") == 2
 

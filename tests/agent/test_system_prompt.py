@@ -250,7 +250,7 @@ def test_how_to_answer_is_not_brought_up(store: MemoryStore) -> None:
     for namespace in ("preferences", "procedures"):
         store.put("ada", namespace, "examples", {"content": "Ada wants an example first when a subnet is explained."})
 
-    assert proactive_memories(store, "ada", "Explain a subnet, with an example first.", threshold=0) == []
+    assert proactive_memories(store, "ada", "Explain a subnet, with an example first.", min_relevance=0) == []
 
 
 def test_a_namespace_of_ones_own_is_brought_up_from(store: MemoryStore) -> None:

@@ -34,7 +34,7 @@ from lib.cache.langchain_cache import LangChainCache
 from lib.cache.scope import SHARED
 from lib.database.engine import connect, create_tables
 from lib.database.tables import CachedContent, new_id, utcnow
-from lib.database.transactions import statement
+from lib.database.transactions import autocommit_connection
 from lib.practice.local_postgres import LocalPostgres
 
 with warnings.catch_warnings():
@@ -164,7 +164,7 @@ def test_counting_in_memory_is_worth_it(database: tuple[str, Engine], report: li
     one_more = update(ROW).values(access_count=ROW.c.access_count + 1).returning(ROW.c.content)
 
     def update_returning() -> Any:
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             return connection.execute(one_more.where(ROW.c.content_hash == choose.choice(hashes))).scalar_one()
 
     with ContentCache(engine) as cache:
@@ -211,7 +211,7 @@ def add_others(engine: Engine, count: int) -> None:
             "SELECT gen_random_uuid(), encode(sha256(convert_to(n::text, 'UTF8')), 'hex'), 'lesson', "
             "jsonb_build_object('text', repeat('S3 keeps objects. ', 12)), now(), 0, 200 FROM generate_series(1, :n) n"
         )
-        with statement(engine) as connection:
+        with autocommit_connection(engine) as connection:
             connection.execute(insert, {"n": count})
         return
     others = [
@@ -226,7 +226,7 @@ def add_others(engine: Engine, count: int) -> None:
 
 def quieten(engine: Engine) -> None:
     """Statistics now, not at some moment of the run."""
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("ALTER TABLE content_cache SET (autovacuum_enabled = off)"))
             connection.execute(text("VACUUM ANALYZE"))

@@ -24,7 +24,7 @@ import pytest
 from sqlalchemy import text
 
 from lib.database.engine import connect, create_tables
-from lib.database.transactions import read_transaction, statement
+from lib.database.transactions import autocommit_connection, read_transaction
 from lib.llm.embeddings import CachedEmbedder, LocalEmbedder
 from lib.practice.local_postgres import LocalPostgres, start_postgres
 from lib.retrieval._ann import is_synchronized
@@ -155,7 +155,7 @@ def fill(store: MemoryStore, user_id: str, size: int, embedder: ZipfEmbedder) ->
     reembed(store, user_id, embedder, progress=False)
     if store.engine.dialect.name == "postgresql":
         retrieve(store, user_id, "w1", embedder=embedder)  # builds the approximate index, if there are that many
-        with statement(store.engine) as connection:
+        with autocommit_connection(store.engine) as connection:
             connection.execute(text("ANALYZE"))  # it comes by itself within a minute
     print(f"{user_id} on {store.engine.dialect.name}: filled in {time.perf_counter() - start:.0f} s")
 

@@ -31,7 +31,7 @@ from sqlalchemy.engine import make_url
 
 from lib.database.engine import connect, create_tables
 from lib.database.tables import Memory
-from lib.database.transactions import statement
+from lib.database.transactions import autocommit_connection
 from lib.practice.local_postgres import LocalPostgres, start_postgres
 from lib.store.memory_store import MemoryStore
 
@@ -133,7 +133,7 @@ def pair(
         create_tables(engine)
         theirs.setup()
         if server:
-            with statement(engine) as connection:
+            with autocommit_connection(engine) as connection:
                 # Otherwise the statistics come at some moment of the run, and the plans change under our hands.
                 connection.execute(text("ALTER TABLE memories SET (autovacuum_enabled = off)"))
                 connection.execute(text("ALTER TABLE store SET (autovacuum_enabled = off)"))
@@ -159,7 +159,7 @@ def sizes(
             create_tables(engine)
             stores.append(MemoryStore(engine))
             stores[-1].put_many("ada", [("notes", f"key-{n}", value(n)) for n in range(size)])
-            with statement(engine) as connection:
+            with autocommit_connection(engine) as connection:
                 # PostgreSQL does it by itself within a minute; until then it may read all of a small namespace.
                 connection.execute(text("ANALYZE"))
         yield tuple(stores)
@@ -227,7 +227,7 @@ def test_the_newest_ten_come_without_reading_the_rest(pair: Pair, report: list):
 
 
 def test_the_newest_ten_are_as_fast_when_the_database_has_statistics(pair: Pair, report: list):
-    with statement(pair.engine) as connection:
+    with autocommit_connection(pair.engine) as connection:
         connection.execute(text("ANALYZE"))
 
     times = take_turns(
@@ -325,7 +325,7 @@ def empty(pair: Pair) -> None:
     ours, theirs = "DELETE FROM memories", "DELETE FROM store"
     if pair.postgres:
         ours, theirs = "TRUNCATE memories CASCADE", "TRUNCATE store"
-    with statement(pair.engine) as connection:
+    with autocommit_connection(pair.engine) as connection:
         connection.execute(text(ours))
     pair.theirs.conn.execute(theirs)
 
@@ -347,7 +347,7 @@ def libpq_url(url: str) -> str:
 
 def new_database(url: str, name: str) -> str:
     engine = connect(url)
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return make_url(url).set(database=name).render_as_string(hide_password=False)

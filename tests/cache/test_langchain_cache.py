@@ -430,7 +430,7 @@ except TimeoutError:
 
 
 def test_calls_that_fail_leave_nothing_behind(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.cache.langchain_cache.MOST_MISSED", 3)
+    monkeypatch.setattr("lib.cache.langchain_cache.MAX_MISSED", 3)
     ours = LangChainCache(ContentCache(engine), scope=SHARED)
 
     for number in range(5):

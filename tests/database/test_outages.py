@@ -20,7 +20,7 @@ from lib.store.memory_store import MemoryStore
 PROCESSES = 4
 PUTS = 5000  # of all processes together
 BETWEEN_SECONDS = 0.4  # from one outage to the next
-MOST_OUTAGES = 60  # so that a test ends where hardly anything is done between two
+MAX_OUTAGES = 60  # so that a test ends where hardly anything is done between two
 SECONDS = 120  # longest wait for the processes
 
 
@@ -68,7 +68,7 @@ def test_every_acknowledged_put_survives_and_callers_see_nothing_but_an_error_to
         worker.stdin.flush()
 
     outages = 0
-    while any(worker.poll() is None for worker in workers) and outages < MOST_OUTAGES:
+    while any(worker.poll() is None for worker in workers) and outages < MAX_OUTAGES:
         time.sleep(BETWEEN_SECONDS)
         outage(server)
         outages += 1

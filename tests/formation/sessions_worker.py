@@ -36,7 +36,7 @@ def main(mode: str, total: str, lease_seconds: str) -> None:
 
 
 def write(store: MemoryStore, claimed: FinishedSession, connection: Connection, mode: str) -> None:
-    inside = store.within(connection)
+    inside = store.in_transaction(connection)
     before = inside.get(claimed.user_id, "counts", claimed.id) or {"times": 0}
     inside.put(claimed.user_id, "counts", claimed.id, {"times": before["times"] + 1})
     if mode == "hang":

@@ -18,7 +18,7 @@ from lib.formation.deduplication import remember_all
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import PracticeModel
 from lib.store.items import Forgotten
-from lib.store.memory_store import MemoryStore, _StoreWithin
+from lib.store.memory_store import MemoryStore, _StoreInTransaction
 from lib.workbook.lesson import day, load_memories
 
 MONDAY = datetime(2026, 3, 16, tzinfo=UTC)  # of week 12
@@ -352,7 +352,7 @@ def test_killed_in_the_middle_a_week_is_whole_or_not_done(
 ) -> None:
     tell(store)
     before = everything(store)
-    owner: Any = lib.formation.consolidation if where == "remember_all" else _StoreWithin
+    owner: Any = lib.formation.consolidation if where == "remember_all" else _StoreInTransaction
     step = getattr(owner, where)
 
     def killed(*arguments: Any, **options: Any) -> Any:

@@ -133,7 +133,7 @@ def test_what_the_agent_remembered_by_hand_is_not_stored_twice(store: MemoryStor
 
 def test_in_an_open_transaction_all_of_it_happens_or_nothing(store: MemoryStore) -> None:
     with pytest.raises(ZeroDivisionError), write_transaction(store._engine) as connection:
-        remember(store.within(connection), memory("one", key="a"), memory("two", key="b"))
+        remember(store.in_transaction(connection), memory("one", key="a"), memory("two", key="b"))
         1 / 0  # noqa: B018
 
     assert contents(store) == {}

@@ -13,10 +13,10 @@ import pytest
 from conftest import ROOT
 from sqlalchemy import Engine
 
-from lib.agent.tool_agent import MOST_CALLS, memory_agent
+from lib.agent.tool_agent import MAX_CALLS, memory_agent
 from lib.database.engine import connect
 from lib.errors import ExtractionFailed, InvalidInput
-from lib.formation.extraction import MOST_CLAIMS, ExtractedMemory, extract_memories, extract_pending, transcript_text
+from lib.formation.extraction import MAX_CLAIMS, ExtractedMemory, extract_memories, extract_pending, transcript_text
 from lib.formation.procedures import learn_procedures
 from lib.formation.session_log import SessionLog
 from lib.llm.chat_model import chat_model
@@ -193,7 +193,7 @@ def test_a_conversation_that_ends_its_worker_each_time_is_given_up(
     model, log: SessionLog, store: MemoryStore, actor: PracticeModel
 ) -> None:
     id = log.finish("ada", TRANSCRIPT)
-    for _ in range(MOST_CLAIMS - 1):
+    for _ in range(MAX_CLAIMS - 1):
         log.give_back(log.claim())
 
     report = extract_pending(log, store, model)
@@ -329,7 +329,7 @@ def test_a_model_that_never_stops_calling_is_stopped(model, store: MemoryStore, 
 
     talk = memory_agent(model, store, "ada").invoke({"messages": [("user", "Hello there, how are you?")]})
 
-    assert actor.usage.calls == MOST_CALLS
+    assert actor.usage.calls == MAX_CALLS
     assert talk["messages"][-1].text
 
 

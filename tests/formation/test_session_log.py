@@ -351,7 +351,7 @@ def test_what_is_written_is_kept_with_the_mark(log: SessionLog, store: MemorySto
     item = log.complete(
         claimed,
         summary="Moved 🏔️",
-        write=lambda connection: store.within(connection).put("ada", "facts", "home", {"n": 1}),
+        write=lambda connection: store.in_transaction(connection).put("ada", "facts", "home", {"n": 1}),
     )
 
     assert store.search("ada") == [item]
@@ -378,7 +378,7 @@ def test_an_error_while_writing_keeps_nothing_and_leaves_the_claim(
     claimed = log.claim()
 
     def write(connection: Any) -> None:
-        store.within(connection).put("ada", "facts", "home", {})
+        store.in_transaction(connection).put("ada", "facts", "home", {})
         raise error
 
     with pytest.raises(error):
@@ -467,7 +467,7 @@ def test_two_who_complete_one_claim_at_one_moment_write_once(log: SessionLog, st
     def complete(worker: int) -> bool:
         barrier.wait()
         try:
-            log.complete(claimed, write=lambda c: store.within(c).put("ada", "facts", f"by-{worker}", {}))
+            log.complete(claimed, write=lambda c: store.in_transaction(c).put("ada", "facts", f"by-{worker}", {}))
         except ClaimLost:
             return False
         return True
@@ -603,7 +603,9 @@ def test_forgetting_claiming_and_completing_at_one_moment_do_not_deadlock(
                     if number % 4 == 3:
                         log.fail(claimed, "reason")
                     else:
-                        log.complete(claimed, write=lambda c: store.within(c).put("ada", "facts", f"{worker}", {}))
+                        log.complete(
+                            claimed, write=lambda c: store.in_transaction(c).put("ada", "facts", f"{worker}", {})
+                        )
                 except ClaimLost:
                     pass
             else:
@@ -683,7 +685,7 @@ def test_a_worker_killed_between_write_and_commit_has_written_nothing(shared: En
     claimed = None
     while claimed is None:  # the server may need a moment to see that the client is gone
         claimed = log.claim()
-    log.complete(claimed, write=lambda c: store.within(c).put("ada", "counts", session_id, {"times": 1}))
+    log.complete(claimed, write=lambda c: store.in_transaction(c).put("ada", "counts", session_id, {"times": 1}))
     assert (claimed.attempts, log.get(session_id).state) == (2, "extracted")
     assert len(store.history("ada", "counts", session_id)) == 1
 

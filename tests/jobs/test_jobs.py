@@ -20,11 +20,11 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 
 from lib.database._job_tables import create_job_tables, url_of
 from lib.database.engine import connect, create_tables
-from lib.database.transactions import statement, write_transaction
+from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing, WorkbookError
 from lib.formation.consolidation import users_with_episodes
-from lib.formation.extraction import MOST_CLAIMS
-from lib.jobs._queue import EXTRACT, MOST_TRIES
+from lib.formation.extraction import MAX_CLAIMS
+from lib.jobs._queue import EXTRACT, MAX_TRIES
 from lib.jobs.jobs import Jobs
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import Behaviour, PracticeModel
@@ -68,7 +68,7 @@ def jobs_on(engine: Engine, actor: PracticeModel, **options) -> Jobs:
 
 def rows(engine: Engine) -> list[tuple[str, str, dict]]:
     """Of all jobs: status, task and arguments."""
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         query = text("SELECT CAST(status AS text), task_name, args FROM procrastinate_jobs ORDER BY id")
         return [tuple(row) for row in connection.execute(query)]
 
@@ -342,15 +342,15 @@ def test_after_many_tries_it_is_marked_failed_with_the_reason_and_can_be_tried_a
 ) -> None:
     jobs = jobs_on(postgres, actor, retry_seconds=0.0001)
     session_id = jobs.session_ended("ada", TALK)
-    actor.behaviour.failures = ["500"] * MOST_TRIES
+    actor.behaviour.failures = ["500"] * MAX_TRIES
 
     jobs.work(until_empty=True, weekly=False, say=lambda line: None)
     failed, left = jobs.log.get(session_id), rows(postgres)
     jobs.log.retry_failed()
     report = jobs.run_waiting()
 
-    assert (failed.state, actor.usage.failed, MOST_CLAIMS - MOST_TRIES) == ("failed", MOST_TRIES, 1)
-    assert f"tried {MOST_TRIES} times; the last time: " in failed.error
+    assert (failed.state, actor.usage.failed, MAX_CLAIMS - MAX_TRIES) == ("failed", MAX_TRIES, 1)
+    assert f"tried {MAX_TRIES} times; the last time: " in failed.error
     assert left == []
     assert report.extracted == 1
 
@@ -491,7 +491,7 @@ def test_two_workers_make_the_weekly_jobs_once(postgres: Engine, actor: Practice
             end.result(timeout=20)
     jobs.work(until_empty=True, say=lambda line: None)
 
-    with statement(postgres) as connection:
+    with autocommit_connection(postgres) as connection:
         defers = connection.scalar(text("SELECT count(*) FROM procrastinate_periodic_defers"))
     assert (actor.usage.calls, defers) == (1, 1)
     assert rows(postgres) == []
@@ -613,7 +613,7 @@ def test_jobs_are_found_without_listening_as_behind_a_pooler(postgres: Engine, a
         wait_until(lambda: count(postgres, "procrastinate_workers") == 1)
         jobs.session_ended("ada", TALK)
         drain(jobs, progress=False, timeout_seconds=20)
-        with statement(postgres) as connection:
+        with autocommit_connection(postgres) as connection:
             listening = "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND query LIKE 'LISTEN%'"
             listeners = connection.scalar(text(listening), {"name": NAME})
 
@@ -636,7 +636,7 @@ def test_on_sqlite_a_worker_says_what_to_do_instead(
 
 
 def count(engine: Engine, table: str) -> int:
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         return connection.scalar(text(f"SELECT count(*) FROM {table}"))
 
 

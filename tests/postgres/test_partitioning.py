@@ -149,7 +149,7 @@ def test_conversations_are_claimed_as_ever(store: MemoryStore, parted: Engine, c
     ids = [log.finish(user, [{"turn": 1, "speaker": "user", "text": "Hello"}]) for user in USERS[:3]]
 
     claimed = log.claim()
-    log.complete(claimed, write=lambda connection: store.within(connection).put(claimed.user_id, "facts", "said", {}))
+    log.complete(claimed, write=lambda c: store.in_transaction(c).put(claimed.user_id, "facts", "said", {}))
 
     assert claimed.id == ids[0]
     assert store.get(USERS[0], "facts", "said") == {}
@@ -226,7 +226,7 @@ def test_the_calls_of_the_store_stay_in_one_partition(store: MemoryStore, parted
     with parted.begin() as connection:
         # A plan that was kept for any user locks all partitions, though it reads one.
         connection.execute(text("SET LOCAL plan_cache_mode = 'force_custom_plan'"))
-        call(store.within(connection))
+        call(store.in_transaction(connection))
         held = set(connection.scalars(locks))
 
     for table in PARTITIONED:

@@ -20,7 +20,7 @@ from lib.cache.scope import SHARED, for_user
 from lib.database._user_binding import TOKENS_VIEW
 from lib.database.engine import connect, create_tables
 from lib.database.tables import Base
-from lib.database.transactions import read_transaction, statement, write_transaction
+from lib.database.transactions import autocommit_connection, read_transaction, write_transaction
 from lib.errors import InvalidInput, IsolationUnavailable, NotYourRows, TablesMissing, WorkbookError
 from lib.formation.session_log import SessionLog
 from lib.postgres.row_level_security import ROLE, as_user, disable_row_level_security, enable_row_level_security
@@ -311,9 +311,9 @@ def scenario(store: MemoryStore, log: SessionLog, clock: Clock) -> list[Any]:
     seen.append(store.expire("ada"))
     session_id = log.finish("ada", TRANSCRIPT)
     claimed = log.claim("ada")
-    log.complete(claimed, write=lambda connection: store.within(connection).put("ada", "facts", "new", {}))
+    log.complete(claimed, write=lambda connection: store.in_transaction(connection).put("ada", "facts", "new", {}))
     seen += [log.get(session_id).state, log.counts("ada"), log.claim()]
-    with store.holding("ada") as inside:
+    with store.locked_transaction("ada") as inside:
         seen += [inside.put("ada", "rules", "k", {}).key, inside.delete("ada", "rules", "k")]
     seen += [store.clear("ada", "facts"), store.forget_user("ada"), store.search("ada")]
     return seen
@@ -543,7 +543,7 @@ def test_autocommit_is_refused_because_it_would_lose_the_user(two_users: Engine)
             connection.execute(query)
     with bound.connect() as connection, pytest.raises(InvalidInput, match="AUTOCOMMIT"):
         connection.execution_options(**options).execute(query)
-    with statement(bound) as connection:
+    with autocommit_connection(bound) as connection:
         assert set(connection.scalars(query)) == {"ada"}
 
 
@@ -561,11 +561,11 @@ def test_a_bound_store_joins_no_transaction_of_the_owner(owner: Engine) -> None:
     store, others = MemoryStore(bound), MemoryStore(as_user(owner, "bob"))
 
     with write_transaction(owner) as connection, pytest.raises(InvalidInput, match="this store's engine"):
-        store.within(connection)
+        store.in_transaction(connection)
     with write_transaction(bound) as connection:
         with pytest.raises(InvalidInput):
-            others.within(connection)
-        MemoryStore(owner).within(connection).put("ada", "facts", "k", {"n": 1})
+            others.in_transaction(connection)
+        MemoryStore(owner).in_transaction(connection).put("ada", "facts", "k", {"n": 1})
 
     assert store.get("ada", "facts", "k") == {"n": 1}
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from word_embedder import WordEmbedder
 
 from lib.database.engine import connect, create_tables
-from lib.database.transactions import read_transaction, statement, write_transaction
+from lib.database.transactions import autocommit_connection, read_transaction, write_transaction
 from lib.errors import TablesMissing
 from lib.practice.local_postgres import start_postgres
 from lib.retrieval import _ann as ann
@@ -34,7 +34,7 @@ def approximate_from_few_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def postgres_server_url(postgres_server_url: str) -> Iterator[str]:
     """The server of the other tests, or, where that has no pgvector, the one that came along."""
     engine = connect(postgres_server_url, pool_size=1)
-    with statement(engine) as connection:
+    with autocommit_connection(engine) as connection:
         there = ann._available(connection)
     engine.dispose()
     if there:
@@ -67,8 +67,8 @@ def fill(store: MemoryStore, user_id: str = "ada", *, count: int = 200) -> None:
     store.put_many(user_id, [("facts", str(n), {"content": f"{user_id} a{n % 14} b{n % 15}"}) for n in range(count)])
 
 
-def keys(store: MemoryStore, query: str, embedder: WordEmbedder, user_id: str = "ada", k: int = 5) -> list[str]:
-    return [scored.item.key for scored in retrieve(store, user_id, query, k=k, embedder=embedder)]
+def keys(store: MemoryStore, query: str, embedder: WordEmbedder, user_id: str = "ada", limit: int = 5) -> list[str]:
+    return [scored.item.key for scored in retrieve(store, user_id, query, limit=limit, embedder=embedder)]
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def test_it_finds_what_an_exact_search_finds(
 ) -> None:
     fill(store)
     questions = [f"a{n} b{n + 1}" for n in range(14)]
-    approximate = [keys(store, question, embedder, k=1) for question in questions]
+    approximate = [keys(store, question, embedder, limit=1) for question in questions]
     monkeypatch.setattr(candidates, "EXACT_UP_TO", 10_000)
 
-    exact = [keys(store, question, embedder, k=1) for question in questions]
+    exact = [keys(store, question, embedder, limit=1) for question in questions]
 
     assert approximate == exact
     assert asked == [20] * 14
@@ -109,7 +109,7 @@ def test_it_knows_what_was_put_and_what_was_deleted_since(
     second = keys(store, "a3 b3", embedder)
     store.delete("ada", "facts", "new")
     store.put("ada", "facts", "3", {"content": "something else"})
-    third = keys(store, "a3 b3", embedder, k=200)
+    third = keys(store, "a3 b3", embedder, limit=200)
 
     assert first[0] == "3"
     assert set(second[:2]) == {"3", "new"}
@@ -125,7 +125,7 @@ def test_of_many_users_in_one_index_each_finds_their_own(
         fill(store, user_id, count=80)
 
     for user_id in users:
-        found = retrieve(store, user_id, "a5 b5", k=20, embedder=embedder)
+        found = retrieve(store, user_id, "a5 b5", limit=20, embedder=embedder)
         assert {scored.item.user_id for scored in found} == {user_id}
         assert (len(found), found[0].item.key) == (20, "5")
 
@@ -137,7 +137,7 @@ def test_a_user_who_is_forgotten_leaves_nothing(store: MemoryStore, embedder: Wo
 
     store.forget_user("ada")
 
-    with statement(store.engine) as connection:
+    with autocommit_connection(store.engine) as connection:
         owners = connection.scalars(text(f"SELECT DISTINCT user_id FROM {table_of(64)}")).all()
     assert owners == ["bob"]
     assert keys(store, "a1", embedder) == []
@@ -153,7 +153,7 @@ def test_few_memories_are_compared_exactly(store: MemoryStore, embedder: WordEmb
 def test_with_conditions_the_search_is_exact(store: MemoryStore, embedder: WordEmbedder, asked: list) -> None:
     fill(store)
 
-    found = retrieve(store, "ada", "a3 b3", k=200, embedder=embedder, key_prefix="19")
+    found = retrieve(store, "ada", "a3 b3", limit=200, embedder=embedder, key_prefix="19")
 
     assert sorted(scored.item.key for scored in found) == sorted(["19", *map(str, range(190, 200))])
     assert asked == []
@@ -200,7 +200,7 @@ def test_where_it_finds_too_few_the_search_is_exact(
     monkeypatch.setattr(candidates, "BY_VECTOR", 500)
     fill(store)
 
-    assert len(keys(store, "a3 b3", embedder, k=500)) == 200
+    assert len(keys(store, "a3 b3", embedder, limit=500)) == 200
     assert asked == [None]
 
 
@@ -211,7 +211,7 @@ def test_a_second_model_has_vectors_of_its_own(store: MemoryStore, embedder: Wor
     for other in (WordEmbedder("another"), WordEmbedder("larger", dimensions=96)):
         assert keys(store, "a3 b3", other)[0] == "3"
 
-    with statement(store.engine) as connection:
+    with autocommit_connection(store.engine) as connection:
         counts = [connection.scalar(text(f"SELECT count(*) FROM {table_of(size)}")) for size in (64, 96)]
     assert counts == [0, 200]  # the vectors of a model go with those of the index
     assert asked == [20, 20, 20]
@@ -221,7 +221,7 @@ def test_within_a_transaction_it_is_asked_too_and_settings_stay(
     store: MemoryStore, embedder: WordEmbedder, asked: list
 ) -> None:
     with write_transaction(store.engine) as connection:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         fill(inside)
         found = keys(inside, "a3 b3", embedder)
         settings = [connection.scalar(text(f"SHOW enable_{name}")) for name in ("seqscan", "sort")]
@@ -240,7 +240,7 @@ def test_the_extension_outlives_the_schema_of_who_made_it(
         with fresh_schema(postgres_server_url) as dropped:
             first = connect(dropped)
             create_tables(first)
-            with statement(first) as connection:
+            with autocommit_connection(first) as connection:
                 schema = ann._extension_schema(connection)
             for engine in (first, second):
                 store = MemoryStore(engine, now=clock)
@@ -249,7 +249,7 @@ def test_the_extension_outlives_the_schema_of_who_made_it(
             first.dispose()
 
         assert keys(store, "a3 b3", embedder)[0] == "3"
-        with statement(second) as connection:
+        with autocommit_connection(second) as connection:
             assert ann._extension_schema(connection) == (schema or "public")
         second.dispose()
     assert asked == [20, 20, 20]

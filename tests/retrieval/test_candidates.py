@@ -351,7 +351,7 @@ def test_what_a_transaction_undoes_was_never_kept(
     fill(store, embedder, "milk")
 
     with pytest.raises(KeyboardInterrupt), write_transaction(engine) as connection:
-        fill(store.within(connection), embedder, "milk", "tea")
+        fill(store.in_transaction(connection), embedder, "milk", "tea")
         assert of_vector(connection, clock, embedder, "tea")[0] == "tea"
         raise KeyboardInterrupt
     fill(store, embedder, "milk", "coffee")  # on SQLite, with the row number that the tea had

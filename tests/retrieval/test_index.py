@@ -50,7 +50,7 @@ def left_over(engine: Engine) -> tuple[int, int]:
 
 def by_words(store: MemoryStore, query: str, embedder: WordEmbedder, user_id: str = "ada") -> list[str]:
     """The keys of the memories that have one of the words."""
-    found = retrieve(store, user_id, query, k=100, embedder=embedder)
+    found = retrieve(store, user_id, query, limit=100, embedder=embedder)
     return sorted(scored.item.key for scored in found if scored.parts["lexical"])
 
 
@@ -445,7 +445,7 @@ def test_within_a_transaction_a_search_sees_what_that_has_written(
     store: MemoryStore, engine: Engine, embedder: WordEmbedder
 ) -> None:
     with write_transaction(engine) as connection:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         inside.put("ada", "facts", "tea", {"content": "green tea"})
         found = by_words(inside, "tea", embedder)
 
@@ -457,8 +457,8 @@ def test_what_is_undone_is_not_in_the_index_either(store: MemoryStore, engine: E
     store.put("ada", "facts", "tea", {"content": "green tea"})
 
     with pytest.raises(KeyboardInterrupt), write_transaction(engine) as connection:
-        store.within(connection).put("ada", "facts", "coffee", {"content": "black coffee"})
-        assert by_words(store.within(connection), "coffee", embedder) == ["coffee"]
+        store.in_transaction(connection).put("ada", "facts", "coffee", {"content": "black coffee"})
+        assert by_words(store.in_transaction(connection), "coffee", embedder) == ["coffee"]
         raise KeyboardInterrupt
 
     assert left_over(engine) == (0, 0)
@@ -473,7 +473,7 @@ def test_a_search_leaves_the_settings_of_its_transaction_as_they_were(
         return
 
     with write_transaction(engine) as connection:
-        by_words(store.within(connection), "tea", embedder)
+        by_words(store.in_transaction(connection), "tea", embedder)
         seqscan, sort = (connection.scalar(text(f"SHOW enable_{name}")) for name in ("seqscan", "sort"))
 
     assert (seqscan, sort) == ("on", "on")

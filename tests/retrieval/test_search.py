@@ -17,7 +17,7 @@ from word_embedder import WordEmbedder
 from lib.errors import InvalidInput, TablesMissing
 from lib.llm.embeddings import LocalEmbedder
 from lib.retrieval.scored_memory import PARTS, Explanation, ScoredList, ScoredMemory
-from lib.retrieval.search import LONGEST_QUERY, Weights, retrieve
+from lib.retrieval.search import MAX_QUERY_LENGTH, Weights, retrieve
 from lib.store.items import MemoryItem, MemoryList
 from lib.store.memory_store import MemoryStore
 
@@ -51,19 +51,19 @@ def test_the_memories_that_answer_come_first_and_each_once(store: MemoryStore, a
     for key, content in (("tea", "green tea"), ("rum", "black rum"), ("both", "rum in the tea"), ("sea", "sails")):
         put(store, key, content)
 
-    found = ask("Is there rum in the tea?", k=3)
+    found = ask("Is there rum in the tea?", limit=3)
 
     assert keys(found)[0] == "both"
     assert sorted(keys(found)[1:]) == ["rum", "tea"]
     assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
 
 
-@pytest.mark.parametrize("k", [0, 1, 2, 3, 1000])
-def test_k_come_or_as_many_as_there_are(store: MemoryStore, ask: Any, k: int) -> None:
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 1000])
+def test_as_many_come_as_the_limit_allows(store: MemoryStore, ask: Any, limit: int) -> None:
     for key in ("a", "b", "c"):
         put(store, key, f"tea {key}")
 
-    assert len(ask("tea", k=k)) == min(k, 3)
+    assert len(ask("tea", limit=limit)) == min(limit, 3)
 
 
 @pytest.mark.parametrize("query", ["", " ", "\n\t"])
@@ -99,7 +99,7 @@ def test_k_come_even_if_conditions_exclude_nearly_all(
     goal = {"content": "some day, tea", "kind": "goal", "topics": ["rare"], "confidence": 0.9}
     store.put_many("ada", [("goals", f"g-{n}", goal) for n in range(5)])
 
-    found = ask("green tea", k=5, **condition)
+    found = ask("green tea", limit=5, **condition)
 
     assert sorted(keys(found)) == [f"g-{n}" for n in range(5)]
 
@@ -116,7 +116,7 @@ def test_many_lapsed_memories_hide_none_that_is_there(store: MemoryStore, ask: A
     for number in range(200):
         store.put("ada", "facts", f"l{number}", {"content": "green tea"}, expires_at=START + timedelta(days=1))
     put(store, "there", "tea some day, or another drink")
-    assert keys(ask("green tea", k=1)) != ["there"]
+    assert keys(ask("green tea", limit=1)) != ["there"]
 
     clock.advance(days=1)
 
@@ -149,7 +149,7 @@ def test_neighbours_stand_behind_their_episode_in_order_and_none_comes_twice(sto
         turn(store, number, content)
     put(store, "loose", "rum")
 
-    found = ask("tea", k=2, weights=SEMANTIC, expand_neighbours=2)
+    found = ask("tea", limit=2, weights=SEMANTIC, expand_neighbours=2)
 
     hits = {scored.item.key for scored in found if not scored.note}
     assert len(hits) == 2 and len(found) == len(set(keys(found)))
@@ -167,7 +167,7 @@ def test_what_stands_in_no_conversation_has_no_neighbours(store: MemoryStore, as
     put(store, "loose", "rum")
     put(store, "tea", "tea")
 
-    assert keys(ask("rum", k=1, expand_neighbours=5)) == ["loose"]
+    assert keys(ask("rum", limit=1, expand_neighbours=5)) == ["loose"]
 
 
 # --- the parts of a score -------------------------------------------------------------------------
@@ -255,8 +255,8 @@ def test_a_name_with_an_apostrophe_or_a_hyphen_is_a_name(store: MemoryStore, ask
     put(store, "obrien", "likes the green one", speaker="O'Brien")
     put(store, "anna", "likes the green one", speaker="Anna-Lena")
 
-    assert ask("What did O’Brien like?", k=1)[0].parts["subject"] == 1
-    assert keys(ask("What did Anna-Lena like?", k=1)) == ["anna"]
+    assert ask("What did O’Brien like?", limit=1)[0].parts["subject"] == 1
+    assert keys(ask("What did Anna-Lena like?", limit=1)) == ["anna"]
 
 
 def test_the_name_of_who_is_asked_about_does_not_draw_in_all_they_said(store: MemoryStore, ask: Any) -> None:
@@ -296,11 +296,11 @@ def test_a_newer_version_stands_above_the_older_one_that_sounds_more_like_the_qu
 def test_equals_come_in_one_order_however_often_asked(store: MemoryStore, ask: Any) -> None:
     store.put_many("ada", [("facts", f"k{n}", {"content": "green tea"}) for n in range(30)])
 
-    first = keys(ask("green tea", k=10))
+    first = keys(ask("green tea", limit=10))
 
     assert first == [f"k{n}" for n in range(29, 19, -1)]  # the last that was written comes first
-    assert all(keys(ask("green tea", k=10)) == first for _ in range(3))
-    assert keys(ask("green tea", k=3)) == first[:3]
+    assert all(keys(ask("green tea", limit=10)) == first for _ in range(3))
+    assert keys(ask("green tea", limit=3)) == first[:3]
 
 
 # --- questions ------------------------------------------------------------------------------------
@@ -318,8 +318,8 @@ def test_equals_come_in_one_order_however_often_asked(store: MemoryStore, ask: A
         "%_%s {n} :told0 $1 ?",
         "🎉🏴‍☠️",
         "試験はいつですか",
-        "a" * LONGEST_QUERY,
-        "tea " * (LONGEST_QUERY // 4),
+        "a" * MAX_QUERY_LENGTH,
+        "tea " * (MAX_QUERY_LENGTH // 4),
         " ".join(f"w{n}" for n in range(1600)),
         "1e309 NaN 0x10 -1",
         "\u202egreen\u0301 tea\ufeff",
@@ -347,7 +347,7 @@ def test_any_text_has_a_list_for_an_answer(store: MemoryStore, ask: Any, query: 
     put(store, "rum", "black rum", subject="Tomás")
 
     try:
-        found = ask(query, k=2)
+        found = ask(query, limit=2)
     except InvalidInput as refused:
         assert "\x00" in query or "surrogate" in str(refused)
     else:
@@ -360,16 +360,16 @@ def test_any_text_has_a_list_for_an_answer(store: MemoryStore, ask: Any, query: 
     [
         ({"query": None}, "the query must be a text of at most 10,000 characters, not None"),
         ({"query": ["tea"]}, "not ['tea']"),
-        ({"query": "x" * (LONGEST_QUERY + 1)}, "10,001|10,003"),
+        ({"query": "x" * (MAX_QUERY_LENGTH + 1)}, "10,001|10,003"),
         ({"query": "tea\x00"}, "the query holds a NUL character"),
         ({"query": "tea \ud83d"}, "lone surrogate"),
         ({"user_id": ""}, "user_id must not be empty: ''"),
         ({"user_id": 5}, "user_id must be a text, not int: 5"),
-        ({"k": -1}, "k must be a whole number from 0 to 1,000, not -1"),
-        ({"k": 1001}, "not 1001"),
-        ({"k": 2.0}, "not 2.0"),
-        ({"k": True}, "not True"),
-        ({"k": None}, "not None"),
+        ({"limit": -1}, "limit must be a whole number from 0 to 1,000, not -1"),
+        ({"limit": 1001}, "not 1001"),
+        ({"limit": 2.0}, "not 2.0"),
+        ({"limit": True}, "not True"),
+        ({"limit": None}, "not None"),
         ({"expand_neighbours": -1}, "expand_neighbours must be a whole number from 0 to 1,000, not -1"),
         ({"expand_neighbours": "2"}, "not '2'"),
         ({"half_life_hours": 0}, "half_life_hours must be a number of more than 0, not 0"),
@@ -466,7 +466,7 @@ def test_the_parts_of_an_explanation_sum_to_the_score(store: MemoryStore, ask: A
         put(store, f"k{number}", f"green tea {number}", importance=number / 10, subject="Zoë")
         clock.advance(days=9)
 
-    found = ask("Zoe, green tea in March?", weights=Weights(0.5, 0.7, 0.3, 0.2, 0.1, 0.4), k=8)
+    found = ask("Zoe, green tea in March?", weights=Weights(0.5, 0.7, 0.3, 0.2, 0.1, 0.4), limit=8)
 
     rows = found.explain().rows()
     assert [row["memory"] for row in rows] == [f"facts/{key}" for key in keys(found)]

@@ -204,7 +204,7 @@ def test_killed_in_the_middle_nothing_is_moved(store: MemoryStore, engine: Engin
     store.archive("ada", [("facts", "job")])
 
     with pytest.raises(KeyboardInterrupt), write_transaction(engine) as connection:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         assert inside.archive("ada", [("facts", "home")]) == 1
         assert inside.restore("ada", "facts", "job")
         raise KeyboardInterrupt
@@ -276,7 +276,7 @@ def test_a_put_that_comes_while_a_memory_is_archived_is_not_lost(store: MemorySt
     store.put("ada", "facts", "home", {"n": "old"})
 
     with ThreadPoolExecutor(1) as pool, write_transaction(engine) as connection:
-        store.within(connection).archive("ada", [("facts", "home")])
+        store.in_transaction(connection).archive("ada", [("facts", "home")])
         put = pool.submit(store.put, "ada", "facts", "home", {"n": "new"})
         wait([put], timeout=0.3)
 
@@ -294,7 +294,7 @@ def test_a_put_that_came_before_a_restore_is_not_overwritten(store: MemoryStore,
         hold_user(connection, "ada")
         put = pool.submit(store.put, "ada", "facts", "home", {"n": "new"})
         wait([put], timeout=0.3)
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         if put.done():
             with pytest.raises(InvalidInput, match="current memory"):
                 inside.restore("ada", "facts", "home")

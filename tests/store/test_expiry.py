@@ -136,9 +136,9 @@ def test_the_archive_keeps_nothing_past_its_end(store: MemoryStore, clock: Clock
 
 def test_within_a_transaction_the_end_counts_too(store: MemoryStore, clock: Clock, engine: Engine) -> None:
     with write_transaction(engine) as connection:
-        store.within(connection).put("ada", "facts", "visitor", {}, expires_at=TOMORROW)
+        store.in_transaction(connection).put("ada", "facts", "visitor", {}, expires_at=TOMORROW)
         clock.time = TOMORROW
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
 
         assert inside.get("ada", "facts", "visitor") is None
         assert inside.search("ada", "facts") == []

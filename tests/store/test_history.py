@@ -140,8 +140,8 @@ def test_a_write_that_is_undone_leaves_no_version(store: MemoryStore, engine: En
     store.put("ada", "facts", "home", {"n": 1})
 
     with pytest.raises(ZeroDivisionError), write_transaction(engine) as connection:
-        store.within(connection).put("ada", "facts", "home", {"n": 2})
-        assert len(store.within(connection).history("ada", "facts", "home")) == 2
+        store.in_transaction(connection).put("ada", "facts", "home", {"n": 2})
+        assert len(store.in_transaction(connection).history("ada", "facts", "home")) == 2
         1 / 0  # noqa: B018
 
     assert values(store) == [1]
@@ -312,7 +312,7 @@ def test_creating_the_tables_leaves_the_search_path_as_it_was(postgres_server_ur
 
 def test_calls_within_a_transaction_are_kept_together(store: MemoryStore, engine: Engine) -> None:
     with write_transaction(engine) as connection:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         item = inside.put("ada", "facts", "a", {"n": 1})
         assert inside.put_many("ada", [("facts", "b", {}), ("plans", "c", {})]) == 2
         assert inside.get("ada", "facts", "a") == {"n": 1}
@@ -330,7 +330,7 @@ def test_calls_within_a_transaction_are_undone_together(store: MemoryStore, engi
     store.put("ada", "facts", "kept", {"n": 1})
 
     with pytest.raises(ZeroDivisionError), write_transaction(engine) as connection:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         inside.put("new", "facts", "a", {})
         inside.put("ada", "facts", "kept", {"n": 2})
         inside.put_many("ada", [("facts", "b", {})])
@@ -348,7 +348,7 @@ def test_nobody_sees_what_is_within_a_transaction_before_its_end(database_url: s
     store = MemoryStore(engine)
 
     with write_transaction(engine) as connection:
-        store.within(connection).put("ada", "facts", "a", {})
+        store.in_transaction(connection).put("ada", "facts", "a", {})
         assert store.get("ada", "facts", "a") is None
 
     assert store.get("ada", "facts", "a") == {}
@@ -358,14 +358,14 @@ def test_nobody_sees_what_is_within_a_transaction_before_its_end(database_url: s
 def test_an_unknown_user_does_not_spoil_the_transaction(store: MemoryStore, engine: Engine) -> None:
     with write_transaction(engine) as connection:
         for number in range(3):
-            store.within(connection).put(f"user-{number}", "facts", "a", {"n": number})
+            store.in_transaction(connection).put(f"user-{number}", "facts", "a", {"n": number})
 
     assert [store.get(f"user-{number}", "facts", "a") for number in range(3)] == [{"n": n} for n in range(3)]
 
 
 def test_what_is_refused_within_a_transaction_leaves_it_usable(store: MemoryStore, engine: Engine) -> None:
     with write_transaction(engine) as connection:
-        inside = store.within(connection)
+        inside = store.in_transaction(connection)
         for call in (inside.put, inside.delete):
             with pytest.raises(InvalidInput):
                 call("ada", "facts", "", *([{}] if call == inside.put else []))
@@ -379,7 +379,7 @@ def test_what_is_refused_within_a_transaction_leaves_it_usable(store: MemoryStor
 def test_within_takes_an_open_connection_only(store: MemoryStore, engine: Engine, kind: str, bad: Any) -> None:
     for wrong in (bad, engine):
         with pytest.raises(InvalidInput, match="open connection"):
-            store.within(wrong)
+            store.in_transaction(wrong)
 
 
 def test_two_who_delete_and_write_within_transactions_do_not_deadlock(store: MemoryStore, engine: Engine) -> None:
@@ -388,7 +388,7 @@ def test_two_who_delete_and_write_within_transactions_do_not_deadlock(store: Mem
     def work(worker: int) -> None:
         for turn in range(25):
             with write_transaction(engine) as connection:
-                inside = store.within(connection)
+                inside = store.in_transaction(connection)
                 order = range(6) if worker % 2 else range(5, -1, -1)
                 for number in order:
                     inside.delete("ada", "facts", f"key-{number}")
@@ -409,7 +409,7 @@ def test_a_plain_put_of_the_key_that_a_transaction_comes_to_write_does_not_deadl
         hold_user(connection, "ada")
         plain = pool.submit(store.put, "ada", "facts", "new", {"n": "plain"})
         wait([plain], timeout=0.5)  # its row is written, or waits for ours to end
-        store.within(connection).put("ada", "facts", "new", {"n": "within"})
+        store.in_transaction(connection).put("ada", "facts", "new", {"n": "within"})
 
     assert plain.result().key == "new"
     assert store.list_namespaces("ada") == {"facts": 2}

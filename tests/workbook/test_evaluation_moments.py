@@ -7,8 +7,8 @@ from lib.agent.system_prompt import SPEAK_FROM, proactive_memories
 from lib.retrieval.search import KNOWN_FROM, retrieve
 from lib.workbook.lesson import load_moments, load_questions, store_people
 from lib.workbook.trials.moments import (
-    LEAST_PRECISION,
-    LEAST_QUIET,
+    MIN_PRECISION,
+    MIN_QUIET,
     choose_to_speak,
     choose_what_is_known,
     known_curve,
@@ -28,7 +28,7 @@ def test_speaking_unasked_has_the_threshold_that_its_rule_chooses(engine: Engine
 
     assert choose_to_speak(rows) == pytest.approx(SPEAK_FROM, abs=NEAR)
     chosen = next(row for row in rows if row["threshold"] == SPEAK_FROM)
-    assert chosen["precision"] >= LEAST_PRECISION and chosen["speaks_in_silence"] <= 0.1
+    assert chosen["precision"] >= MIN_PRECISION and chosen["speaks_in_silence"] <= 0.1
     # It stays rare on the test, and is right far less often: what the comment at SPEAK_FROM says.
     assert tested["speaks_in_silence"] <= 0.2
     assert tested["precision"] < chosen["precision"]
@@ -63,7 +63,7 @@ def test_what_is_known_has_the_threshold_that_its_rule_chooses(engine: Engine) -
 
     assert choose_what_is_known(rows) == pytest.approx(KNOWN_FROM, abs=NEAR)
     chosen = next(row for row in rows if row["threshold"] == KNOWN_FROM)
-    assert chosen["quiet"] >= LEAST_QUIET and chosen["kept"] >= 0.45
+    assert chosen["quiet"] >= MIN_QUIET and chosen["kept"] >= 0.45
     assert tested["quiet"] >= 0.85 and tested["kept"] >= 0.5
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lib.practice.practice_model.noticing import LONGEST_READ, LONGEST_SENTENCE
+from lib.practice.practice_model.noticing import MAX_READ, MAX_SENTENCE_LENGTH
 from lib.practice.practice_model.patterns import content_words
 
 Texts = Sequence[tuple[str, str]]  # (role, text) of each message
@@ -60,7 +60,7 @@ def outside_blocks(text: str) -> str:
 
 def plain_lines(text: str) -> list[Known]:
     """The lines of a tool result that has a form of its own, each as a memory."""
-    lines = [line.strip(" -*\t\r") for line in text[:LONGEST_READ].splitlines()]
+    lines = [line.strip(" -*\t\r") for line in text[:MAX_READ].splitlines()]
     return [Known("", line, "") for line in lines if line and not re.match(r"(?:no|nothing)\b|<|\[\]", line, re.I)]
 
 
@@ -83,11 +83,11 @@ def asked_about_self(text: str) -> str | None:
     >>> asked_about_self("Thanks! When is my exam?"), asked_about_self("What should I look at?")
     ('When is my exam?', None)
     """
-    for sentence in re.split(r"(?<=[.!?])\s+|\n+", text[:LONGEST_READ]):
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", text[:MAX_READ]):
         asks = _ASKING.search(sentence)
         if (
             asks
-            and len(sentence) <= LONGEST_SENTENCE
+            and len(sentence) <= MAX_SENTENCE_LENGTH
             and _SELF.search(sentence[asks.start() :])
             and not _EXPLAIN.search(sentence)
         ):
@@ -141,7 +141,7 @@ def order_in(texts: Sequence[str]) -> str | None:
     """
     wanted = None
     for text in texts:
-        for order in _ORDER.finditer(outside_blocks(text)[-LONGEST_READ:]):
+        for order in _ORDER.finditer(outside_blocks(text)[-MAX_READ:]):
             said = order["said"].strip(" \\\"'“”")
             if said and not _A_RULE.match(order["said"]):  # "always answer with an example" is no more than a wish
                 wanted = said
@@ -202,7 +202,7 @@ def answer_in_words(texts: Texts, question: str) -> str:
     """An answer to the user's last message, in the form that the prompt's rules and the user's preferences ask for."""
     memories = memories_in(texts)
     wishes, about_form = _wishes(texts, memories)
-    if explain := _EXPLAIN.search(question[:LONGEST_READ]):
+    if explain := _EXPLAIN.search(question[:MAX_READ]):
         said = _explanation(explain, wishes, about_form, texts)
     elif asked := asked_about_self(question):
         said = from_memories(asked, memories)
@@ -222,7 +222,7 @@ def _wishes(texts: Texts, memories: list[Known]) -> tuple[dict[str, str], str]:
     told += [one.content for one in sorted(kept, key=lambda memory: memory.said)]
     wishes: dict[str, str] = {}
     for text in told:
-        text = text[:LONGEST_READ]
+        text = text[:MAX_READ]
         found = [(at.start(), name, wish) for name, wish, shape in _WISHES if (at := re.search(shape, text, re.I))]
         for _, name, wish in sorted(found, reverse=True):  # the first that a text names is the one it means
             wishes[name] = wish
@@ -259,7 +259,7 @@ def _explanation(explain: re.Match[str], wishes: dict[str, str], about_form: str
 
 
 def _about_itself(question: str) -> str:
-    words = ", ".join(content_words(question[:LONGEST_READ])[:5])
+    words = ", ".join(content_words(question[:MAX_READ])[:5])
     kind = "a question" if question.rstrip().endswith(("?", "؟", "？")) else "a message"
     understood = f"{kind} about {words}" if words else "nothing in that"
     return f"I am a practice model that follows simple rules; I understood {understood}."

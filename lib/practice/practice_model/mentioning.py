@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from lib.practice.practice_model.answers import Known, Texts, memories_in, outside_blocks
-from lib.practice.practice_model.noticing import LONGEST_READ, LONGEST_SENTENCE
+from lib.practice.practice_model.noticing import MAX_READ, MAX_SENTENCE_LENGTH
 from lib.practice.practice_model.patterns import content_words
 
 FEWEST_WORDS = 7  # of a message that announces something; shorter ones are greetings, or "Shall I?"
@@ -36,11 +36,11 @@ def may_be_known(text: str) -> bool:
     >>> may_be_known("I'm about to sign up for pottery on Thursdays."), may_be_known("What does a subnet do?")
     (True, False)
     """
-    said = outside_blocks(text)[:LONGEST_READ].replace("’", "'")
+    said = outside_blocks(text)[:MAX_READ].replace("’", "'")
     if len(said.split()) < FEWEST_WORDS:
         return False
     sentences = re.split(r"(?<=[.!?])\s+|\n+", said)
-    return any(len(one) <= LONGEST_SENTENCE and _ANNOUNCED.search(one) for one in sentences)
+    return any(len(one) <= MAX_SENTENCE_LENGTH and _ANNOUNCED.search(one) for one in sentences)
 
 
 def given_to_bring_up(texts: Texts) -> list[Known]:
@@ -59,7 +59,7 @@ def fitting(text: str, memories: Sequence[Known]) -> list[Known]:
     >>> fitting("I'll pay the exam fee.", [Known("facts/fee", "Her company pays the exam fee.", "")])[0].content
     'Her company pays the exam fee.'
     """
-    words = set(content_words(text[:LONGEST_READ]))
+    words = set(content_words(text[:MAX_READ]))
     shared = [(len(words & memory.words()), memory) for memory in memories]
     return [memory for count, memory in sorted(shared, key=lambda one: -one[0]) if count >= FEWEST_SHARED]
 

@@ -15,9 +15,9 @@ from lib.practice.practice_model import patterns as known
 from lib.practice.practice_model.patterns import Cue, content_words, singular, stem, telling_words
 from lib.text_terms import fold
 
-LONGEST_READ = 20_000  # characters of one message
-LONGEST_SENTENCE = 600
-LONGEST_CONTENT = 300
+MAX_READ = 20_000  # characters of one message
+MAX_SENTENCE_LENGTH = 600
+MAX_CONTENT_LENGTH = 300
 FEWEST_TURNS = 4  # that make an episode of a conversation
 
 
@@ -75,12 +75,12 @@ def extract(turns: list[tuple[int, str, str]]) -> list[Noticed]:
 
 def _sentences(text: str) -> Iterator[tuple[str, str]]:
     """Each sentence as it stands, and with blanks in place of what it quotes: others' words aren't the user's."""
-    text = text[:LONGEST_READ].replace("’", "'")
+    text = text[:MAX_READ].replace("’", "'")
     masked = known.QUOTED.sub(lambda quote: "_" * len(quote[0]), text)
     start = 0
     for end in known.SENTENCE_END.finditer(masked):
         sentence = masked[start : end.end()].strip()
-        if 0 < len(sentence) <= LONGEST_SENTENCE:
+        if 0 < len(sentence) <= MAX_SENTENCE_LENGTH:
             yield text[start : end.end()].strip(), sentence
         start = end.end()
 
@@ -216,7 +216,7 @@ def third_person(clause: str, asked: bool = False) -> str:
         opening, rest = f"The user {'asked' if asked else 'said'}: ", clause
     told = opening + _LATER_WORD.sub(lambda word: _LATER.get(word[0].lower(), "they"), rest)
     told = told if told.endswith((".", "!", "?", "…")) else f"{told}."
-    return told if len(told) <= LONGEST_CONTENT else f"{told[: LONGEST_CONTENT - 1]}…"
+    return told if len(told) <= MAX_CONTENT_LENGTH else f"{told[: MAX_CONTENT_LENGTH - 1]}…"
 
 
 def _predicate(short: str | None, adverbs: str, verb: str) -> str:
@@ -241,7 +241,7 @@ _SOLVED = re.compile(
 
 
 def _episodes(turns: list[tuple[int, str, str]]) -> list[Noticed]:
-    said = [(number, text[:LONGEST_READ]) for number, speaker, text in turns if speaker == "user" and text.strip()]
+    said = [(number, text[:MAX_READ]) for number, speaker, text in turns if speaker == "user" and text.strip()]
     if len(turns) < FEWEST_TURNS or not said:
         return []
     words = _most_said([text for _, text in said])

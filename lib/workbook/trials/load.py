@@ -20,7 +20,7 @@ from lib.store.memory_store import MemoryStore
 from lib.workbook._helpers import start_helper
 
 KEYS = 200  # that each client writes, over and over, and reads
-MOST_CLIENTS = 64
+MAX_CLIENTS = 64
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def throughput(engine: Engine, clients: int, seconds: float = 1.0, *, pooled: bo
     pooled: False opens a connection for each call and closes it, as an application without a pool does.
     Errors: InvalidInput; DatabaseUnavailable, if a client fails.
     """
-    if not isinstance(clients, int) or not 1 <= clients <= MOST_CLIENTS:
-        raise InvalidInput(f"clients must be a whole number from 1 to {MOST_CLIENTS}, not {shown(clients)}.")
+    if not isinstance(clients, int) or not 1 <= clients <= MAX_CLIENTS:
+        raise InvalidInput(f"clients must be a whole number from 1 to {MAX_CLIENTS}, not {shown(clients)}.")
     url = url_of(engine)
     users = [f"load-trial-{number}" for number in range(clients)]
     helpers = [start_helper("lib.workbook.trials.load") for _ in users]

@@ -14,8 +14,8 @@ from lib.retrieval.search import retrieve
 from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import load_memories
 
-LEAST_PRECISION = 0.8  # of what is brought up unasked
-LEAST_QUIET = 1.0  # share of the questions that no memory answers
+MIN_PRECISION = 0.8  # of what is brought up unasked
+MIN_QUIET = 1.0  # share of the questions that no memory answers
 # Above the lowest threshold that was quiet on all of them: what holds for 21 cases need not hold for the next 21.
 MARGIN = 0.03
 THRESHOLDS = tuple(round(0.1 + 0.005 * step, 3) for step in range(101))  # 0.1 to 0.6
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 def speak_curve(
-    store: MemoryStore, moments: Iterable[dict[str, Any]], *, thresholds: Sequence[float] = THRESHOLDS, k: int = 2
+    store: MemoryStore, moments: Iterable[dict[str, Any]], *, thresholds: Sequence[float] = THRESHOLDS, limit: int = 2
 ) -> list[Row]:
     """What bringing memories up unasked would be like with each threshold: a dict for each.
 
@@ -38,9 +38,9 @@ def speak_curve(
     addresses = _addresses()
     found = []
     for moment in moments:
-        ranked = proactive_memories(store, moment["person"], moment["turn"], threshold=0, k=ALL)
+        ranked = proactive_memories(store, moment["person"], moment["turn"], min_relevance=0, limit=ALL)
         found.append((ranked, {addresses[name] for name in moment["memories"]}))
-    return [_speaking(found, threshold, k) for threshold in thresholds]
+    return [_speaking(found, threshold, limit) for threshold in thresholds]
 
 
 def known_curve(
@@ -54,7 +54,7 @@ def known_curve(
     addresses = _addresses()
     found = []
     for question in questions:
-        ranked = retrieve(store, question["person"], question["question"], k=ALL)
+        ranked = retrieve(store, question["person"], question["question"], limit=ALL)
         found.append((ranked, {addresses[name] for name in question["answers"]}))
     known = [(ranked, wanted) for ranked, wanted in found if _hits(ranked[:k], wanted)]
     unknown = [ranked for ranked, wanted in found if not wanted]
@@ -68,24 +68,24 @@ def known_curve(
     ]
 
 
-def choose_to_speak(rows: Iterable[Row], least_precision: float = LEAST_PRECISION) -> float | None:
+def choose_to_speak(rows: Iterable[Row], min_precision: float = MIN_PRECISION) -> float | None:
     """The threshold with the highest recall at this precision or more; of equals the highest. None: there is none.
 
     >>> often = {"threshold": 0.2, "precision": 0.5, "recall": 0.9}
     >>> choose_to_speak([often, {"threshold": 0.3, "precision": 0.8, "recall": 0.4}])
     0.3
     """
-    good = [row for row in rows if row["precision"] >= least_precision and row["recall"]]
+    good = [row for row in rows if row["precision"] >= min_precision and row["recall"]]
     return max(good, key=lambda row: (row["recall"], row["threshold"]))["threshold"] if good else None
 
 
-def choose_what_is_known(rows: Iterable[Row], least_quiet: float = LEAST_QUIET, margin: float = MARGIN) -> float | None:
+def choose_what_is_known(rows: Iterable[Row], min_quiet: float = MIN_QUIET, margin: float = MARGIN) -> float | None:
     """A little above the lowest threshold that is quiet often enough: lower ones keep more. None: there is none.
 
     >>> choose_what_is_known([{"threshold": 0.5, "quiet": 0.9}, {"threshold": 0.52, "quiet": 1.0}])
     0.55
     """
-    lowest = min((row["threshold"] for row in rows if row["quiet"] >= least_quiet), default=None)
+    lowest = min((row["threshold"] for row in rows if row["quiet"] >= min_quiet), default=None)
     return None if lowest is None else round(lowest + margin, 3)
 
 

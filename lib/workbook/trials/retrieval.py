@@ -19,7 +19,7 @@ WORDS, MEANING = Weights(lexical=1, semantic=0, **_PLAIN), Weights(lexical=0, se
 BOTH, NO_BONUS = Weights(**_PLAIN), Weights(recency=0)
 
 
-def ways(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
+def strategies(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
     """Name -> a way of retrieving, the simplest first."""
     off = {"newest_versions": False}
     return {
@@ -35,7 +35,7 @@ def ways(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
     }
 
 
-def without(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
+def ablations(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
     """The shipped way without one of its parts each."""
     return {
         "shipped": by_weights(store, ids, Weights()),
@@ -51,7 +51,7 @@ def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -
     """`retrieve` with these weights."""
 
     def retriever(user_id: str, question: str) -> list[str]:
-        found = retrieve(store, user_id, question, k=ASKED_FOR, weights=weights, **options)
+        found = retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)
         return [ids[user_id, scored.item.namespace, scored.item.key] for scored in found]
 
     return retriever
@@ -87,7 +87,7 @@ def by_multiplied(store: MemoryStore, ids: Ids, recency: Callable[[float], float
     def retriever(user_id: str, question: str) -> list[str]:
         now = store.now()
         scores = {}
-        for scored in retrieve(store, user_id, question, k=1000, weights=BOTH, newest_versions=False):
+        for scored in retrieve(store, user_id, question, limit=1000, weights=BOTH, newest_versions=False):
             age_hours = (now - scored.item.updated_at).total_seconds() / 3600
             scores[ids[user_id, scored.item.namespace, scored.item.key]] = scored.relevance * recency(age_hours)
         return sorted(scores, key=lambda key: -scores[key])[:ASKED_FOR]
