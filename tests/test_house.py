@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"workbook"},
     {"__init__", "__main__"},
 ]
-FLOOR_OF = {place: number for number, floor in enumerate(FLOORS, 1) for place in floor}
+FLOOR_OF = {place: number for number, floor in enumerate(FLOORS) for place in floor}
 CORE = ("database", "store", "llm", "agent", "formation", "retrieval", "cache")
 HEAVY = {
     "procrastinate",
