@@ -21,7 +21,7 @@ from lib.cache.scope import Scope, checked_scope
 from lib.database import bound
 from lib.database.tables import CONTENT_TYPE_LENGTH, as_utc, utcnow
 from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows, WorkbookError, shown
-from lib.store.filters import check_name
+from lib.store.values import check_name
 
 _KEY = re.compile(r"[0-9a-f]{64}").fullmatch
 

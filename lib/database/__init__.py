@@ -6,7 +6,6 @@ database), `_user_binding` (engines of one user), `_job_tables` (Procrastinate's
 `_locks`.
 """
 
-from lib.database._direct import DirectStatement  # noqa: F401 - until it goes
 from lib.database._job_tables import QUEUE, check_job_tables, create_job_tables, delete_jobs, url_of
 from lib.database._locks import Lock, take_if_free, wait_for
 from lib.database._poolers import is_marked, is_pooled, without_mark

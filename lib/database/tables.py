@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
@@ -67,7 +68,7 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-class UTCDateTime(TypeDecorator):
+class UTCDateTime(TypeDecorator[datetime]):
     """Aware datetimes in UTC, in and out, on both databases.
 
     SQLite has no time zones: a plain `DateTime(timezone=True)` comes back naive from it, and comparing
@@ -114,6 +115,9 @@ RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
 class Base(DeclarativeBase):
     """Columns of type `dict` hold JSON: JSONB on PostgreSQL, text on SQLite."""
+
+    if TYPE_CHECKING:
+        __table__: ClassVar[Table]  # and not any FromClause
 
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
         dict[str, Any]: JSONDocument,

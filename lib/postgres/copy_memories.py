@@ -28,8 +28,7 @@ from lib.postgres._comparing import (
     to_write,
 )
 from lib.postgres._copied import Copied, CopiedTable
-from lib.store.filters import check_address, check_name
-from lib.store.values import prepare
+from lib.store.values import check_address, check_name, prepare
 
 TRIES = 20  # of a page of which others write the same memories at the same time
 

@@ -1,8 +1,9 @@
 """The memory store: (user, namespace, key) -> JSON value.
 
 Read in this order: `memory_store` (put, get, search, delete), `items` (what it hands out), `upsert` (how it writes),
-`filters` (what a search may ask for), `values` (what may be stored), `history`, `archive`, `erasure` (what becomes of
+`values` (what may be stored), `filters` (what a search may ask for), `history`, `archive`, `erasure` (what becomes of
 memories later), `namespaces` (the standard ones).
+Depth: `_json_conditions` (conditions on JSON, in the SQL of each database), `_batches` (how put_many writes).
 """
 
 from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
