@@ -12,7 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import NullType
 
 from lib.cache.scope import Scope
-from lib.database.tables import CachedContent, CacheLease, new_id
+from lib.database import CachedContent, CacheLease
+from lib.database.tables import new_id
 from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 
 _contents, _leases = CachedContent.__table__, CacheLease.__table__

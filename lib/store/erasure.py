@@ -4,19 +4,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete
 
-from lib.database import delete_jobs
-from lib.database.tables import (
-    NAMESPACE_LENGTH,
-    USER_ID_LENGTH,
-    ArchivedMemory,
-    CachedContent,
-    CacheLease,
-    ConversationSession,
-    Memory,
-    User,
-)
+from lib.database import CachedContent, CacheLease, delete_jobs
+from lib.database.tables import NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, ConversationSession, Memory, User
 from lib.database.transactions import hold_user, write_transaction
-from lib.store.history import delete_versions
+from lib.store._history import delete_versions
 from lib.store.items import Forgotten
 from lib.store.values import check_name
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Select, String, func, or_
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import BindParameter, ColumnElement, Select, func, or_
 
 from lib.checks import checked_number
 from lib.database.tables import NAMESPACE_LENGTH, ArchivedMemory, Memory, as_utc
 from lib.errors import InvalidInput, shown
+from lib.store._found_by_id import of_user as of_user
 from lib.store._json_conditions import Scalar, field_equals, list_has_any, number_at_least, text_contains
 from lib.store.values import check_name, check_text
 from lib.text_terms import fold
@@ -85,32 +84,6 @@ def not_lapsed(
     Whoever reads memories adds it: lapsed ones stay in the table until `MemoryStore.expire` deletes them.
     """
     return or_(table.expires_at.is_(None), table.expires_at > now)
-
-
-def of_user(column: ColumnElement[str], user_id: Any) -> ColumnElement[bool]:
-    """The condition that rows which are found by their ids are this user's.
-
-    Every statement names its user, so that the tables may be parted by users. SQLite, which knows no numbers of rows,
-    would else read all of the user's rows, and look among them for the ids.
-    """
-    return cast(ColumnElement[bool], _WithoutIndex(column) == user_id)
-
-
-class _WithoutIndex(FunctionElement[str]):
-    """A column as it is, by which SQLite doesn't look rows up in an index."""
-
-    inherit_cache = True
-    type = String()
-
-
-@compiles(_WithoutIndex)
-def _plain(element: _WithoutIndex, compiler: Any, **options: Any) -> Any:
-    return compiler.process(element.clauses, **options)
-
-
-@compiles(_WithoutIndex, "sqlite")
-def _with_a_sign(element: _WithoutIndex, compiler: Any, **options: Any) -> str:
-    return f"+{compiler.process(element.clauses, **options)}"
 
 
 def folded_term(term: str) -> str:

@@ -13,11 +13,11 @@ from lib.database import may_join
 from lib.database.tables import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
 from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
+from lib.store._archive import archived_memories, bring_back, move_out
 from lib.store._batches import batches, tell_planner, upsert_batch
-from lib.store.archive import archived_memories, bring_back, move_out
+from lib.store._history import versions_of
 from lib.store.erasure import delete_lapsed, delete_namespace, delete_user
 from lib.store.filters import Conditions, check_conditions, folded_term, not_lapsed, page
-from lib.store.history import versions_of
 from lib.store.items import ArchivedList, Forgotten, MemoryItem, MemoryList, VersionList
 from lib.store.upsert import UPSERT
 from lib.store.values import check_address, check_name, prepare

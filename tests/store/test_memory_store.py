@@ -16,8 +16,9 @@ from conftest import START, Clock, sqlite_file_url, start_worker
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from lib.database import CachedContent
 from lib.database.engine import connect, create_tables
-from lib.database.tables import CachedContent, ConversationSession, Memory, User
+from lib.database.tables import ConversationSession, Memory, User
 from lib.errors import InvalidInput
 from lib.store.items import Forgotten, MemoryList
 from lib.store.memory_store import MemoryStore
