@@ -66,7 +66,7 @@ class MemoryStore:
         """
         if not may_join(self._engine, connection):
             raise InvalidInput(
-                f"in_transaction needs an open connection of the store's engine, not {shown(connection)}."
+                f"in_transaction needs an open connection of this store's engine, not {shown(connection)}."
             )
         return _StoreInTransaction(self, connection)
 
