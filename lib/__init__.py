@@ -8,8 +8,9 @@ try:
     from lib.cache.content_cache import ContentCache
     from lib.cache.metrics import CacheMetrics
     from lib.cache.scope import SHARED, Scope, for_user
+    from lib.database import CachedContent
     from lib.database.engine import connect, create_tables
-    from lib.database.tables import ArchivedMemory, Base, CachedContent, ConversationSession, Memory, User, utcnow
+    from lib.database.tables import ArchivedMemory, Base, ConversationSession, Memory, User, utcnow
     from lib.errors import (
         ClaimLost,
         DatabaseUnavailable,

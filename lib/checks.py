@@ -1,11 +1,14 @@
 """Checks of arguments that any part of lib makes; what fails them is named in the error."""
 
 import math
+from typing import TypeVar
 
 from lib.errors import InvalidInput, shown
 
+Number = TypeVar("Number", int, float)
 
-def checked_number(name: str, value: float, low: float, high: float = math.inf, *, whole: bool = False) -> float:
+
+def checked_number(name: str, value: Number, low: float, high: float = math.inf, *, whole: bool = False) -> Number:
     """Return the number if it is from low to high, both included; neither NaN, infinite nor a bool is one.
 
     whole: accept an int only.

@@ -1,6 +1,8 @@
 """Settings of the learner: from the environment, or from a .env file."""
 
 import os
+from functools import lru_cache
+from pathlib import Path
 
 
 def setting(name: str) -> str | None:
@@ -10,7 +12,17 @@ def setting(name: str) -> str | None:
     """
     if name in os.environ:
         return os.environ[name].strip() or None
-    from dotenv import dotenv_values, find_dotenv
+    from dotenv import find_dotenv
 
-    value = dotenv_values(find_dotenv(usecwd=True)).get(name)
-    return (value or "").strip() or None
+    path = find_dotenv(usecwd=True)
+    if not path:
+        return None
+    file = Path(path).stat()
+    return (_lines_of(path, file.st_mtime_ns, file.st_size).get(name) or "").strip() or None
+
+
+@lru_cache(maxsize=1)  # read anew when the file has changed: that takes as long as ten reads of a memory
+def _lines_of(path: str, changed_ns: int, size: int) -> dict[str, str | None]:
+    from dotenv import dotenv_values
+
+    return dotenv_values(path)

@@ -20,8 +20,7 @@ from sqlalchemy import (
 
 from lib.cache._rows import of_scope
 from lib.cache.scope import Scope
-from lib.database import bound
-from lib.database.tables import CachedContent, CacheLease
+from lib.database import CachedContent, CacheLease, bound
 from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import InvalidInput, NotYourRows, shown
 

@@ -9,8 +9,7 @@ from sqlalchemy import Engine, bindparam, case, or_, select, update
 
 from lib.cache._forked import reset_in_child
 from lib.cache._rows import Entry, of_scope
-from lib.database import bound
-from lib.database.tables import CachedContent
+from lib.database import CachedContent, bound
 from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import WorkbookError
 

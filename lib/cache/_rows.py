@@ -12,8 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import NullType
 
 from lib.cache.scope import Scope
-from lib.database import DirectStatement
-from lib.database.tables import CachedContent, CacheLease, new_id
+from lib.database import CachedContent, CacheLease
+from lib.database.tables import new_id
 from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 
 _contents, _leases = CachedContent.__table__, CacheLease.__table__
@@ -50,14 +50,13 @@ class CacheRows:
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self._shared, self._own = DirectStatement(engine, _SHARED), DirectStatement(engine, _OWN)
 
     def find(self, entry: Entry, now: datetime) -> tuple[Any, ...] | None:
         """(content, *KEPT) of a content that hasn't expired by `now`; or None."""
         parameters = {"content_hash": entry.content_hash, "user_id": entry.scope.user_id}
-        for row in (self._shared if entry.scope.user_id is None else self._own).rows(parameters):
-            return row if row[2] is None or row[2] > now else None
-        return None
+        with autocommit_connection(self.engine) as connection:
+            row = connection.execute(_SHARED if entry.scope.user_id is None else _OWN, parameters).first()
+        return row if row is not None and (row.expires_at is None or row.expires_at > now) else None
 
     def is_leased(self, entry: Entry, now: datetime) -> bool:
         """Whether somebody is generating it, as far as we know."""

@@ -18,10 +18,10 @@ from lib.cache._single_flight import Flight, Flights, pauses
 from lib.cache.content import Cached, Extras, Generated, checked_extras, checked_ms, checked_seconds, row_of
 from lib.cache.metrics import CacheMetrics
 from lib.cache.scope import Scope, checked_scope
-from lib.database import bound
-from lib.database.tables import CONTENT_TYPE_LENGTH, as_utc, utcnow
+from lib.database import CONTENT_TYPE_LENGTH, bound
+from lib.database.tables import as_utc, utcnow
 from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows, WorkbookError, shown
-from lib.store.filters import check_name
+from lib.store.values import check_name
 
 _KEY = re.compile(r"[0-9a-f]{64}").fullmatch
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lib.database import bound
 from lib.database.tables import USER_ID_LENGTH
 from lib.errors import InvalidInput, NotYourRows, shown
-from lib.store.filters import check_name
+from lib.store.values import check_name
 
 
 @dataclass(frozen=True, slots=True)

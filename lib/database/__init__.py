@@ -1,12 +1,12 @@
 """The database: its tables, engines that reach it, transactions on it. SQLite and PostgreSQL, by one code.
 
 Read in this order: `tables` (what is stored), `engine` (from a URL to a connection pool), `transactions`.
-Depth: `_urls` and `_poolers` (what a URL means), `_outages` (a server that is away), `_triggers` (history kept by the
-database), `_user_binding` (engines of one user), `_job_tables` (Procrastinate's),
-`_locks`.
+Depth: `_derived_tables` (the search index, cached content), `_triggers` (history kept by the database), `_urls` and
+`_poolers` (what a URL means), `_outages` (what errors mean), `_user_binding` (engines of one user), `_job_tables`
+(Procrastinate's), `_locks`.
 """
 
-from lib.database._direct import DirectStatement  # noqa: F401 - until it goes
+from lib.database._derived_tables import CONTENT_TYPE_LENGTH, CachedContent, CacheLease, IndexedMemory
 from lib.database._job_tables import QUEUE, check_job_tables, create_job_tables, delete_jobs, url_of
 from lib.database._locks import Lock, take_if_free, wait_for
 from lib.database._poolers import is_marked, is_pooled, without_mark
@@ -24,11 +24,15 @@ from lib.database.engine import connect, create_tables
 from lib.database.transactions import autocommit_connection, read_transaction, write_transaction
 
 __all__ = [
+    "CONTENT_TYPE_LENGTH",
     "MISSING_RIGHT",
     "QUEUE",
     "TOKENS_VIEW",
     "USER_SETTING",
     "BoundUser",
+    "CacheLease",
+    "CachedContent",
+    "IndexedMemory",
     "Lock",
     "autocommit_connection",
     "bound",

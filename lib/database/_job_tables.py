@@ -41,7 +41,7 @@ def has_job_tables(engine: Engine | Connection) -> bool:
     # By pg_class, whose lock makes this connection hear of tables that others have made since its transaction began.
     there = text("SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('procrastinate_jobs'))")
     with autocommit_connection(engine) as connection:
-        return connection.scalar(there)
+        return bool(connection.scalar(there))
 
 
 def check_job_tables(engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
@@ -14,7 +14,7 @@ MISSING_TABLE = "42P01"  # also where the role has no right to the schema
 INVALID_VALUE = "22023"  # of a setting, such as a role that there isn't
 USER_SETTING = "workbook.user_id"  # what the policies compare a row's user with
 TOKENS_VIEW = "own_memory_tokens"  # rows of memory_index, of the user who is named: see lib.postgres.row_level_security
-_OPTION = "workbook_user"  # among the execution options of an engine and of its connections
+USER_OPTION = "workbook_user"  # among the execution options of an engine and of its connections
 # All of it LOCAL: it ends with the transaction, so nothing stays on a pooled connection, nor on one that a pooler in
 # front of the server lends to somebody else for the next transaction. The path as it was found, because "$user" in it
 # would mean another schema once the role is another.
@@ -32,33 +32,10 @@ class BoundUser:
     user_id: str
     role: str
 
-    def executed(self, connection: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows of one statement in a transaction of its own, in one round trip.
 
-        connection: the driver's own, in autocommit.
-        """
-        from psycopg import Error
-
-        errors = []
-        try:
-            with connection.pipeline():
-                try:
-                    connection.execute("BEGIN")
-                    connection.execute(_BIND, vars(self))
-                    found = connection.execute(sql, parameters)
-                    connection.execute("COMMIT")
-                except Error as error:  # let through here, psycopg would log what follows from it as errors, too
-                    errors.append(error)
-        except Error as error:
-            errors.append(error)
-        if errors:
-            raise errors[0]
-        return found.fetchall()
-
-
-def bound(engine: Engine | Connection | None) -> BoundUser | None:
+def bound(engine: Engine | Connection) -> BoundUser | None:
     """Whose rows alone this engine, or connection, sees; None: it isn't bound to anybody's."""
-    return None if engine is None else engine.get_execution_options().get(_OPTION)
+    return cast(BoundUser | None, engine.get_execution_options().get(USER_OPTION))
 
 
 def may_join(engine: Engine | Connection, connection: Any) -> bool:
@@ -69,58 +46,58 @@ def may_join(engine: Engine | Connection, connection: Any) -> bool:
 
 def bound_engine(engine: Engine, user: BoundUser) -> Engine:
     """An engine on the same pool whose every transaction is that user's. See `lib.as_user`."""
-    engine = engine.execution_options(**{_OPTION: user})
+    engine = engine.execution_options(**{USER_OPTION: user})
     event.listen(engine, "begin", _bind)
     event.listen(engine, "begin_twophase", _bind)
-    event.listen(engine, "before_cursor_execute", stay_bound, retval=True)
+    event.listen(engine, "before_cursor_execute", _stay_bound, retval=True)
     return engine
 
 
 def _bind(connection: Connection, *_: Any) -> None:
-    if connection.connection.driver_connection.autocommit:
+    user, driver_connection = connection.get_execution_options()[USER_OPTION], connection.connection.driver_connection
+    if driver_connection is not None and driver_connection.autocommit:
         raise InvalidInput(
-            f"this engine is bound to the user {bound(connection).user_id!r} for one transaction at a time, and in "
+            f"this engine is bound to the user {user.user_id!r} for one transaction at a time, and in "
             "AUTOCOMMIT there is none that could be bound. Leave isolation_level alone, or use the engine that "
             "as_user was given."
         )
     try:
-        connection.exec_driver_sql(_BIND, vars(bound(connection)))
+        connection.exec_driver_sql(_BIND, vars(user))
     except DBAPIError as error:
         if refusal := refused(error, connection):
             raise refusal from None
         raise
 
 
-def stay_bound(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+def _stay_bound(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
     """Refuse a statement when SQL's own COMMIT has ended the transaction that was bound: it would see everything."""
     from psycopg.pq import TransactionStatus
 
     if statement != _BIND and cursor.connection.info.transaction_status == TransactionStatus.IDLE:
+        user = connection.get_execution_options()[USER_OPTION]
         raise InvalidInput(
-            f"a COMMIT or ROLLBACK in SQL has ended the transaction of the user {bound(connection).user_id!r}. "
+            f"a COMMIT or ROLLBACK in SQL has ended the transaction of the user {user.user_id!r}. "
             "Write connection.commit() or connection.rollback() instead: then the next one is bound, too."
         )
     return statement, parameters
 
 
-def refused(error: DBAPIError, engine: Engine | Connection | None, parameters: Any = None) -> WorkbookError | None:
-    """What the database's refusal of a bound user's statement means; None if it is another error.
-
-    parameters: of the statement, where the error doesn't know them.
-    """
-    user, state = bound(engine), getattr(error.orig, "sqlstate", None)
-    no_role = state == INVALID_VALUE and user and user.role in str(error.orig)
+def refused(error: DBAPIError, engine: Engine | Connection) -> WorkbookError | None:
+    """What the database's refusal of a bound user's statement means; None if it is another error."""
+    user, cause = bound(engine), cast(Any, error.orig)
+    state = getattr(cause, "sqlstate", None)
+    no_role = state == INVALID_VALUE and user and user.role in str(cause)
     if user is None or not (no_role or state in (MISSING_RIGHT, MISSING_TABLE)):
         return None
     # A right that is missing and a row that a policy refuses have one code. Texts may be in any language; this not.
-    if error.orig.diag.source_function == "ExecWithCheckOptions":
+    if cause.diag.source_function == "ExecWithCheckOptions":
         return NotYourRows(
             f"this engine is bound to the user {user.user_id!r}, and a row of "
-            f"{_whose(parameters or error.params, user)} was to be written; nothing was. Use as_user(engine, user_id) "
+            f"{_whose(error.params, user)} was to be written; nothing was. Use as_user(engine, user_id) "
             "with the user whose row it is or, in a worker that serves all users, the engine that as_user was given."
         )
     return IsolationUnavailable(
-        f"{str(error.orig).strip()}. Have the owner of the tables call enable_row_level_security(engine); after tables "
+        f"{str(cause).strip()}. Have the owner of the tables call enable_row_level_security(engine); after tables "
         "were added, once more."
     )
 

@@ -3,6 +3,7 @@
 import sqlite3
 import uuid
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -11,12 +12,12 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from lib.database._locks import Lock, wait_for
-from lib.database._outages import notice_lost_connections, why_unreachable
+from lib.database._outages import why_unreachable
 from lib.database._poolers import is_pooled, mark, without_mark
 from lib.database._triggers import TRIGGERS
 from lib.database._urls import FORMS, configured_url, parse_url, safe
 from lib.database.tables import Base
-from lib.database.transactions import write_transaction
+from lib.database.transactions import replace_if_closed, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidDatabaseURL
 
 BUSY_TIMEOUT_SECONDS = 30.0  # how long a writer waits for another one, on SQLite
@@ -35,7 +36,7 @@ def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 1
     'sqlite'
     """
     parsed = parse_url(url if url is not None else configured_url() or "sqlite://")
-    options = {"pool_size": pool_size, "max_overflow": max_overflow}
+    options = {"pool_size": pool_size, "max_overflow": max_overflow, "skip_autocommit_rollback": True}
     try:
         engine = _sqlite_engine(parsed, options) if parsed.drivername == "sqlite" else _pg_engine(parsed, options)
     except ArgumentError as error:
@@ -49,18 +50,18 @@ def connect(url: str | None = None, *, pool_size: int = 5, max_overflow: int = 1
     return engine
 
 
-def _pg_engine(url: URL, options: dict) -> Engine:
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+def _pg_engine(url: URL, options: dict[str, Any]) -> Engine:
+    arguments: dict[str, Any] = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     if is_pooled(url):
         arguments["prepare_threshold"] = None  # what is prepared on one connection would be looked for on another
     engine = create_engine(without_mark(url), connect_args=arguments, **options)
     if is_pooled(url):
         mark(engine)
-    notice_lost_connections(engine)
+    event.listen(engine, "checkout", replace_if_closed)
     return engine
 
 
-def _sqlite_engine(url: URL, options: dict) -> Engine:
+def _sqlite_engine(url: URL, options: dict[str, Any]) -> Engine:
     in_memory = url.database in (None, "", ":memory:")
     address = Path(url.database or ".").absolute().as_uri()
     if in_memory:
@@ -99,7 +100,7 @@ def create_tables(engine: Engine) -> None:
         for table in Base.metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             _add_missing_columns(connection, table)
-            for index in sorted(table.indexes, key=lambda index: index.name):
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
         for trigger in TRIGGERS[engine.dialect.name]:
             connection.exec_driver_sql(trigger)

@@ -8,10 +8,10 @@ from typing import Any
 
 from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, as_utc
 from lib.errors import InvalidInput
-from lib.store.filters import check_name
 from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC, TYPES
+from lib.store.values import check_name
 from lib.text_terms import fold
 
 MAX_FACT_LENGTH = 1000  # characters; a fact is a sentence or two, not a document

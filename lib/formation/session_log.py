@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lib.database.tables import SESSION_STATES, USER_ID_LENGTH, ConversationSession, as_utc, new_id, utcnow
 from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 from lib.errors import ClaimLost, InvalidInput, shown
-from lib.store.filters import check_name, of_user
+from lib.store.filters import of_user
 from lib.store.items import FinishedSession, SessionList
-from lib.store.values import prepare
+from lib.store.values import check_name, prepare
 
 SPEAKERS = ("user", "assistant")
 MAX_COUNT = 2**31 - 1  # sessions in a list, and the number of a turn

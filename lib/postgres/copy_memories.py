@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, Table, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tqdm.auto import tqdm
 
-from lib.database import safe
-from lib.database.tables import USER_ID_LENGTH, ArchivedMemory, IndexedMemory, Memory, PastVersion, User, new_id, utcnow
+from lib.database import IndexedMemory, safe
+from lib.database.tables import USER_ID_LENGTH, ArchivedMemory, Memory, PastVersion, User, new_id, utcnow
 from lib.database.transactions import add_user, autocommit_connection, read_transaction, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing
 from lib.postgres._bulk import Row, among, beyond, delete_rows, find, insert_rows, page
@@ -28,8 +28,7 @@ from lib.postgres._comparing import (
     to_write,
 )
 from lib.postgres._copied import Copied, CopiedTable
-from lib.store.filters import check_address, check_name
-from lib.store.values import prepare
+from lib.store.values import check_address, check_name, prepare
 
 TRIES = 20  # of a page of which others write the same memories at the same time
 

@@ -9,7 +9,7 @@ from lib.database import MISSING_RIGHT, TOKENS_VIEW, USER_SETTING, BoundUser, Lo
 from lib.database.tables import USER_ID_LENGTH, Base
 from lib.database.transactions import write_transaction
 from lib.errors import InvalidInput, IsolationUnavailable, TablesMissing, shown
-from lib.store.filters import check_name
+from lib.store.values import check_name
 
 ROLE = "workbook_app"
 OWN = f"= current_setting('{USER_SETTING}', true)"  # NULL or empty where nobody is bound: no row then

@@ -21,8 +21,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from lib.database import TOKENS_VIEW, bound
-from lib.database.tables import IndexedMemory, Memory
+from lib.database import TOKENS_VIEW, IndexedMemory, bound
+from lib.database.tables import Memory
 from lib.retrieval._ann import nearest
 from lib.retrieval._index import SAME_MEMORY, SAMPLED_ONE_IN, VECTOR_TYPE, sample_token, token
 from lib.retrieval._vectors import Matrices

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, text
 from tqdm.auto import tqdm
 
-from lib.database import bound
-from lib.database.tables import IndexedMemory, Memory, as_utc
+from lib.database import IndexedMemory, bound
+from lib.database.tables import Memory, as_utc
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput
 from lib.store.filters import of_user

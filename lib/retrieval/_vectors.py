@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Engine, select
 
-from lib.database.tables import IndexedMemory
+from lib.database import IndexedMemory
 from lib.retrieval._index import VECTOR_TYPE
 
 if TYPE_CHECKING:

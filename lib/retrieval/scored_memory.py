@@ -25,8 +25,8 @@ class ScoredMemory:
     item: MemoryItem
     score: float  # what the ranking went by: the sum of `contributions`, or more for a newer version (see `note`)
     relevance: float  # the lexical and the semantic contribution: how well it answers, whatever its age
-    parts: dict[str, float] = field(default_factory=dict)  # each from 0 to 1, before weighting
-    contributions: dict[str, float] = field(default_factory=dict)  # part × weight
+    parts: dict[str, float] = field(default_factory=dict, hash=False)  # each from 0 to 1, before weighting
+    contributions: dict[str, float] = field(default_factory=dict, hash=False)  # part × weight
     note: str = ""  # why it stands where it stands, if the parts don't say it
 
     def explain(self) -> "Explanation":

@@ -33,9 +33,9 @@ from lib.retrieval.named_times import times_named
 from lib.retrieval.ranking import BM25_K1, bm25, idf, recency
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.retrieval.superseded import newer_versions
-from lib.store.filters import Conditions, check_name, not_lapsed
+from lib.store.filters import Conditions, check_conditions, not_lapsed
 from lib.store.memory_store import MemoryStore
-from lib.store.values import check_text
+from lib.store.values import check_name, check_text
 from lib.text_terms import STOP_WORDS, stem, words
 
 HALF_LIFE_HOURS = 30 * 24.0
@@ -144,9 +144,7 @@ def reembed(store: MemoryStore, user_id: str, embedder: Embedder | None = None, 
 def _clauses(
     store: MemoryStore, namespaces: Sequence[str] | None, conditions: dict[str, Any]
 ) -> list[ColumnElement[bool]]:
-    known = [field.name for field in fields(Conditions) if field.name not in ("namespace", "contains")]
-    if unknown := [name for name in conditions if name not in known]:
-        raise InvalidInput(f"retrieve knows no condition {', '.join(unknown)}; it knows {', '.join(known)}.")
+    check_conditions("retrieve", conditions)
     clauses = Conditions(**conditions).clauses(store.engine.dialect.name)
     if namespaces is not None:
         if isinstance(namespaces, str) or not isinstance(namespaces, Collection) or not namespaces:

@@ -1,8 +1,10 @@
 """The memory store: (user, namespace, key) -> JSON value.
 
 Read in this order: `memory_store` (put, get, search, delete), `items` (what it hands out), `upsert` (how it writes),
-`filters` (what a search may ask for), `values` (what may be stored), `history`, `archive`, `erasure` (what becomes of
-memories later), `namespaces` (the standard ones).
+`values` (what may be stored), `filters` (what a search may ask for), `erasure` (deleting, up to a whole user),
+`namespaces` (the standard ones).
+Depth: `_batches` (how put_many writes), `_history` and `_archive` (reading what was replaced, moving out and back),
+`_json_conditions` and `_found_by_id` (conditions in the SQL of each database).
 """
 
 from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion

@@ -4,28 +4,19 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete
 
-from lib.database import delete_jobs
-from lib.database.tables import (
-    NAMESPACE_LENGTH,
-    USER_ID_LENGTH,
-    ArchivedMemory,
-    CachedContent,
-    CacheLease,
-    ConversationSession,
-    Memory,
-    User,
-)
+from lib.database import CachedContent, CacheLease, delete_jobs
+from lib.database.tables import NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, ConversationSession, Memory, User
 from lib.database.transactions import hold_user, write_transaction
-from lib.store.filters import check_name
-from lib.store.history import delete_versions
+from lib.store._history import delete_versions
 from lib.store.items import Forgotten
+from lib.store.values import check_name
 
 # Each with the field of `Forgotten` that counts its rows.
 _TABLES = {
-    "memories": Memory,
-    "sessions": ConversationSession,
-    "cached_contents": CachedContent,
-    "archived": ArchivedMemory,
+    "memories": Memory.__table__,
+    "sessions": ConversationSession.__table__,
+    "cached_contents": CachedContent.__table__,
+    "archived": ArchivedMemory.__table__,
 }
 
 
@@ -59,7 +50,7 @@ def delete_user(engine: Engine | Connection, user_id: str) -> Forgotten:
             return Forgotten(0, 0, 0)
         versions = delete_versions(connection, user_id)
         counts = {
-            name: connection.execute(delete(table).where(table.user_id == user_id)).rowcount
+            name: connection.execute(delete(table).where(table.c.user_id == user_id)).rowcount
             for name, table in _TABLES.items()
         }
         # Whoever is generating content of this user finds the lease gone, and stores nothing.

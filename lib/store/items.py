@@ -1,11 +1,11 @@
 """What the store hands out: plain, frozen records that show as tables in a notebook."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from lib.html_table import html_table
+from lib.html_table import RecordList
 
 CELL_LENGTH = 200  # characters of a value that a table shows
 
@@ -17,7 +17,7 @@ class MemoryItem:
     user_id: str
     namespace: str
     key: str
-    value: dict[str, Any]  # the JSON object
+    value: dict[str, Any] = field(hash=False)  # the JSON object
     created_at: datetime  # aware, UTC; kept when the memory is updated
     updated_at: datetime  # aware, UTC
     expires_at: datetime | None = None  # aware, UTC; from then on it is not found
@@ -26,20 +26,19 @@ class MemoryItem:
         return MemoryList([self])._repr_html_()
 
 
-class MemoryList(list[MemoryItem]):
+class MemoryList(RecordList[MemoryItem]):
     """A list of memories. In a notebook it shows as a table; `pandas.DataFrame(items)` works too."""
 
-    def __repr__(self) -> str:
-        if not self:
-            return "no memories"
-        return "\n".join(f"{_when(m.updated_at)}  {m.namespace} / {m.key}: {_short(m.value)}" for m in self)
+    columns = ("namespace", "key", "value", "updated_at (UTC)")
+    nothing = "no memories"
 
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<em>no memories</em>"
-        columns = ("namespace", "key", "value", "updated_at (UTC)")
-        rows = [(m.namespace, m.key, _short(m.value), _when(m.updated_at)) for m in self]
-        return html_table(columns, rows)
+    @staticmethod
+    def row(record: MemoryItem) -> tuple[str, ...]:
+        return record.namespace, record.key, _short(record.value), _when(record.updated_at)
+
+    @classmethod
+    def line(cls, record: MemoryItem) -> str:
+        return f"{_when(record.updated_at)}  {record.namespace} / {record.key}: {_short(record.value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +52,23 @@ class ArchivedItem(MemoryItem):
         return ArchivedList([self])._repr_html_()
 
 
-class ArchivedList(MemoryList):
+class ArchivedList(RecordList[ArchivedItem]):
     """Memories of the archive. In a notebook it shows as a table."""
 
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<em>no memories</em>"
-        columns = ("namespace", "key", "value", "archived_at (UTC)", "reason")
-        rows = [(m.namespace, m.key, _short(m.value), _when(m.archived_at), m.reason) for m in self]
-        return html_table(columns, rows)
+    columns = ("namespace", "key", "value", "archived_at (UTC)", "reason")
+    nothing = "no memories"
+    line = MemoryList.line
+
+    @staticmethod
+    def row(record: ArchivedItem) -> tuple[str, ...]:
+        return *MemoryList.row(record)[:3], _when(record.archived_at), record.reason
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryVersion:
     """A value of one memory, and how long it was the current one."""
 
-    value: dict[str, Any]  # the JSON object
+    value: dict[str, Any] = field(hash=False)  # the JSON object
     written_at: datetime  # aware, UTC
     replaced_at: datetime | None  # aware, UTC; None for the current one
 
@@ -76,19 +76,19 @@ class MemoryVersion:
         return VersionList([self])._repr_html_()
 
 
-class VersionList(list[MemoryVersion]):
+class VersionList(RecordList[MemoryVersion]):
     """The versions of one memory, oldest first. In a notebook it shows as a table."""
 
-    def __repr__(self) -> str:
-        if not self:
-            return "no versions"
-        return "\n".join(f"{_when(v.written_at)} - {_until(v.replaced_at):16}  {_short(v.value)}" for v in self)
+    columns = ("value", "written_at (UTC)", "replaced_at (UTC)")
+    nothing = "no versions"
 
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<em>no versions</em>"
-        rows = [(_short(v.value), _when(v.written_at), _until(v.replaced_at)) for v in self]
-        return html_table(("value", "written_at (UTC)", "replaced_at (UTC)"), rows)
+    @staticmethod
+    def row(record: MemoryVersion) -> tuple[str, ...]:
+        return _short(record.value), _when(record.written_at), _when(record.replaced_at)
+
+    @classmethod
+    def line(cls, record: MemoryVersion) -> str:
+        return f"{_when(record.written_at)} - {_when(record.replaced_at):16}  {_short(record.value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +99,28 @@ class FinishedSession:
     user_id: str
     started_at: datetime  # aware, UTC
     ended_at: datetime  # aware, UTC
-    transcript: list[dict[str, Any]]  # dicts with turn, speaker and text
+    transcript: list[dict[str, Any]] = field(hash=False)  # dicts with turn, speaker and text
     state: str  # pending, extracting, extracted or failed
     attempts: int  # how often it was claimed
     error: str | None  # why it failed last
     summary: str | None
-    details: dict[str, Any]
+    details: dict[str, Any] = field(hash=False)
 
     def _repr_html_(self) -> str:
         return SessionList([self])._repr_html_()
 
 
-class SessionList(list[FinishedSession]):
+class SessionList(RecordList[FinishedSession]):
     """A list of conversations. In a notebook it shows as a table."""
 
-    def __repr__(self) -> str:
-        return "\n".join("  ".join(map(str, row)) for row in self._rows()) or "no sessions"
+    columns = ("user_id", "ended_at (UTC)", "turns", "state", "attempts", "summary or error")
+    nothing = "no sessions"
 
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<em>no sessions</em>"
-        return html_table(("user_id", "ended_at (UTC)", "turns", "state", "attempts", "summary or error"), self._rows())
-
-    def _rows(self) -> list[tuple[Any, ...]]:
-        return [
-            (s.user_id, _when(s.ended_at), len(s.transcript), s.state, s.attempts, s.error or s.summary or "")
-            for s in self
-        ]
+    @staticmethod
+    def row(record: FinishedSession) -> tuple[Any, ...]:
+        result = record.error or record.summary or ""
+        ended_at, turns = _when(record.ended_at), len(record.transcript)
+        return record.user_id, ended_at, turns, record.state, record.attempts, result
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +135,8 @@ class Forgotten:
     jobs: int = 0  # that waited, ran or had failed
 
 
-def _when(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _until(moment: datetime | None) -> str:
-    return "now" if moment is None else _when(moment)
+def _when(moment: datetime | None) -> str:
+    return "now" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def _short(value: dict[str, Any]) -> str:

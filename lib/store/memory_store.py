@@ -7,33 +7,29 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from lib.database import DirectStatement, may_join
+from lib.database import may_join
 from lib.database.tables import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
 from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.store.archive import archived_memories, bring_back, move_out
+from lib.store._archive import archived_memories, bring_back, move_out
+from lib.store._batches import batches, tell_planner, upsert_batch
+from lib.store._history import versions_of
 from lib.store.erasure import delete_lapsed, delete_namespace, delete_user
-from lib.store.filters import Conditions, check_address, check_count, check_name, folded_term, not_lapsed
-from lib.store.history import versions_of
+from lib.store.filters import Conditions, check_conditions, folded_term, not_lapsed, page
 from lib.store.items import ArchivedList, Forgotten, MemoryItem, MemoryList, VersionList
-from lib.store.upsert import Upserts, batches
-from lib.store.values import prepare
+from lib.store.upsert import UPSERT
+from lib.store.values import check_address, check_name, prepare
 
 _memories = Memory.__table__
 _newest_first = select(
     _memories.c.user_id, _memories.c.namespace, _memories.c.key, _memories.c.value,
     _memories.c.created_at, _memories.c.updated_at, _memories.c.expires_at,
 ).order_by(_memories.c.updated_at.desc(), _memories.c.id.desc())  # fmt: skip
-_in_namespace = [_memories.c[name] == bindparam(name) for name in ("user_id", "namespace")]
-_newest_in_namespace = (
-    _newest_first.where(*_in_namespace, not_lapsed(bindparam("now")))
-    .limit(bindparam("limit"))
-    .offset(bindparam("offset"))
-)
-# Whether the one row has lapsed is seen here: to send the time along takes longer than SQLite does for all of it.
-_get = select(_memories.c.value, _memories.c.expires_at).where(*_in_namespace, _memories.c.key == bindparam("key"))
+_at_address = [_memories.c[name] == bindparam(name) for name in ("user_id", "namespace", "key")]
+# Whether the row has lapsed is seen in Python: to send the time along takes longer than SQLite does for all of it.
+_get = select(_memories.c.value, _memories.c.expires_at).where(*_at_address)
 
 
 class MemoryStore:
@@ -53,12 +49,9 @@ class MemoryStore:
     """
 
     def __init__(self, engine: Engine, *, now: Callable[[], datetime] = utcnow):
-        self._engine = engine
+        self._engine: Engine | Connection = engine
         self._now = now
         self._dialect = engine.dialect.name
-        self._upserts = Upserts(engine)
-        self._get = DirectStatement(engine, _get)
-        self._newest = DirectStatement(engine, _newest_in_namespace)
 
     @property
     def engine(self) -> Engine | Connection:
@@ -73,7 +66,7 @@ class MemoryStore:
         """
         if not may_join(self._engine, connection):
             raise InvalidInput(
-                f"in_transaction needs an open connection of the store's engine, not {shown(connection)}."
+                f"in_transaction needs an open connection of this store's engine, not {shown(connection)}."
             )
         return _StoreInTransaction(self, connection)
 
@@ -101,14 +94,16 @@ class MemoryStore:
         Errors: InvalidInput, before anything is stored.
         """
         canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()), expires_at)
+        upsert = UPSERT[self._dialect]
         try:
-            created_at = self._upserts.one(row)
+            with autocommit_connection(self._engine) as connection:
+                created_at = connection.scalar(upsert, row)
         except IntegrityError:
             # The user isn't there (yet, or any more). Trying the memory first keeps the common case at one
             # statement, and one round trip.
             with write_transaction(self._engine) as connection:
-                self._add_user(connection, user_id)
-                created_at = self._upserts.one(row, connection)
+                add_user(connection, user_id, row["created_at"])
+                created_at = connection.scalar(upsert, row)
         return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"], row["expires_at"])
 
     def put_many(
@@ -132,19 +127,23 @@ class MemoryStore:
         if not rows:
             return 0
         with write_transaction(self._engine) as connection:
-            self._add_user(connection, user_id)
+            add_user(connection, user_id, now)
             with tqdm(total=len(rows), unit="memory", unit_scale=True, disable=not progress) as bar:
                 for batch in batches(rows.values()):
-                    self._upserts.many(connection, batch)
+                    upsert_batch(connection, batch)
                     bar.update(len(batch))
-        self._upserts.tell_planner(self._engine, len(rows))
+        tell_planner(self._engine, len(rows))
         return len(rows)
 
     def get(self, user_id: str, namespace: str, key: str) -> dict[str, Any] | None:
         """The value of one memory, or None if there is none."""
-        for value, expires_at in self._get.rows(check_address(user_id, namespace, key)):
-            return value if expires_at is None or expires_at > self._now() else None
-        return None
+        address = check_address(user_id, namespace, key)
+        with autocommit_connection(self._engine) as connection:
+            row = connection.execute(_get, address).first()
+        if row is None or (row.expires_at is not None and row.expires_at <= self._now()):
+            return None
+        value: dict[str, Any] = row.value
+        return value
 
     def search(
         self,
@@ -159,6 +158,7 @@ class MemoryStore:
         min_confidence: float | None = None,
         limit: int | None = 10,
         offset: int = 0,
+        **unknown: Any,
     ) -> MemoryList:
         """Memories of a user, newest first; all conditions given must hold.
 
@@ -168,7 +168,9 @@ class MemoryStore:
         since, until: updated at or after, and before, these aware datetimes.
         min_confidence: the value's number "confidence" is at least this; values without one are left out.
         limit, offset: how many (None: all), after skipping how many.
+        Errors: InvalidInput, also for a condition that there isn't.
         """
+        check_conditions("search", unknown)
         conditions = Conditions(namespace, filter, topics, key_prefix, since, until, min_confidence)
         return self._find(user_id, conditions, limit, offset)
 
@@ -189,6 +191,7 @@ class MemoryStore:
             question will hardly ever be found.
         conditions: filter, topics, key_prefix, since, until, min_confidence, as for `search`.
         """
+        check_conditions("search_by_content", conditions)
         return self._find(user_id, Conditions(namespace, contains=folded_term(term), **conditions), limit, offset)
 
     def delete(self, user_id: str, namespace: str, key: str) -> bool:
@@ -248,40 +251,28 @@ class MemoryStore:
 
     def _row(
         self, user_id: str, namespace: str, key: str, value: Any, now: datetime, expires_at: datetime | None = None
-    ) -> tuple[dict, dict]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the canonical value, the row to store), everything checked."""
-        row = check_address(user_id, namespace, key)
+        row: dict[str, Any] = dict(check_address(user_id, namespace, key))
         canonical, row["value"], row["search_text"] = prepare(value)
         row["id"] = new_id()
         row["created_at"] = row["updated_at"] = now
         row["expires_at"] = None if expires_at is None else as_utc(expires_at)
         return canonical, row
 
-    def _add_user(self, connection: Any, user_id: str) -> None:
-        add_user(connection, user_id, self._now())
-
     def _find(self, user_id: str, conditions: Conditions, limit: int | None, offset: int) -> MemoryList:
         check_name(user_id, "user_id", USER_ID_LENGTH)
         clauses, now = conditions.clauses(self._dialect), as_utc(self._now())
-        limit = None if limit is None else check_count(limit, "limit")
-        page = {"limit": limit, "offset": check_count(offset, "offset")}
-        if limit is not None and conditions == Conditions(conditions.namespace) and conditions.namespace:
-            rows = self._newest.rows({"user_id": user_id, "namespace": conditions.namespace, "now": now, **page})
-        else:
-            query = _newest_first.where(_memories.c.user_id == user_id, not_lapsed(now), *clauses)
-            query = query.limit(limit).offset(page["offset"])
-            with autocommit_connection(self._engine) as connection:
-                rows = connection.execute(query).all()
-        return MemoryList(MemoryItem(*row) for row in rows)
+        query = _newest_first.where(_memories.c.user_id == user_id, not_lapsed(now), *clauses)
+        with autocommit_connection(self._engine) as connection:
+            return MemoryList(MemoryItem(*row) for row in connection.execute(page(query, limit, offset)))
 
 
 class _StoreInTransaction(MemoryStore):
     """A store whose calls are part of a transaction of somebody else's."""
 
     def __init__(self, store: MemoryStore, connection: Connection):
-        self.__dict__.update(vars(store))
-        self._engine = connection
-        self._get, self._newest = store._get.in_transaction(connection), store._newest.in_transaction(connection)
+        self._engine, self._now, self._dialect = connection, store._now, store._dialect
 
     def put(
         self, user_id: str, namespace: str, key: str, value: dict[str, Any], *, expires_at: datetime | None = None
@@ -290,8 +281,8 @@ class _StoreInTransaction(MemoryStore):
         with write_transaction(self._engine) as connection:
             # The user first: a memory that is refused for want of one would spoil the whole transaction.
             if not hold_user(connection, user_id):
-                self._add_user(connection, user_id)
-            created_at = self._upserts.one(row, connection)
+                add_user(connection, user_id, row["created_at"])
+            created_at = connection.scalar(UPSERT[self._dialect], row)
         return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"], row["expires_at"])
 
     def delete(self, user_id: str, namespace: str, key: str) -> bool:

@@ -1,10 +1,11 @@
-"""What a memory's value may be, and how its text is made searchable."""
+"""What may be stored: the names of a memory, and its value; and how the value's text is made searchable."""
 
 import json
 import math
 from datetime import datetime
 from typing import Any
 
+from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH
 from lib.errors import InvalidInput, shown
 from lib.text_terms import fold
 
@@ -13,6 +14,8 @@ MAX_BYTES = 10_000_000  # of JSON text, in one value
 
 # The value is a tree of our own making by then: nothing circular, nothing that isn't JSON.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+_Path = tuple[str | int, ...]  # from the value to a part of it: keys, and places in lists
 
 
 def prepare(value: Any) -> tuple[dict[str, Any], str, str]:
@@ -33,10 +36,7 @@ def prepare(value: Any) -> tuple[dict[str, Any], str, str]:
             'Wrap it: {"content": …}.'
         )
     texts: list[str] = []
-    try:
-        canonical = _canonical(value, 1, texts)
-    except _Refused as refused:
-        raise InvalidInput(refused.message.format(place=refused.place())) from None
+    canonical = _canonical_dict(value, (), texts)
     as_json = _encode(canonical)
     if len(as_json) > MAX_BYTES // 4 and (size := len(as_json.encode())) > MAX_BYTES:
         raise InvalidInput(
@@ -46,119 +46,114 @@ def prepare(value: Any) -> tuple[dict[str, Any], str, str]:
     return canonical, as_json, _search_text(texts)
 
 
-def check_text(text: str, where: str) -> str:
-    """The text, if both databases can store it; else InvalidInput naming `where`."""
-    if problem := _unstorable(text):
-        raise InvalidInput(problem.format(place=where))
+def check_address(user_id: str, namespace: str, key: str) -> dict[str, str]:
+    """The three names of a memory, each of which can be stored; else InvalidInput.
+
+    >>> check_address("ada", "facts", "home")
+    {'user_id': 'ada', 'namespace': 'facts', 'key': 'home'}
+    """
+    return {
+        "user_id": check_name(user_id, "user_id", USER_ID_LENGTH),
+        "namespace": check_name(namespace, "namespace", NAMESPACE_LENGTH),
+        "key": check_name(key, "key", KEY_LENGTH),
+    }
+
+
+def check_name(text: str, name: str, longest: int) -> str:
+    """A user_id, namespace or key that can be stored; else InvalidInput.
+
+    >>> check_name("ada", "user_id", 50)
+    'ada'
+    """
+    check_text(text, name)
+    if not text.strip():
+        raise InvalidInput(f"{name} must not be empty: {shown(text)}.")
+    if len(text) > longest:
+        raise InvalidInput(
+            f"{name} has {len(text):,} characters, and {longest} is the limit: {shown(text)}. Shorten it."
+        )
     return text
 
 
-def _unstorable(text: str) -> str | None:
-    """What is wrong with a text, with {place} for where it was found; None if both databases can store it."""
+def check_text(text: str, name: str) -> str:
+    """The text, if it is one that both databases can store; else InvalidInput with the name."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"{name} must be a text, not {type(text).__name__}: {shown(text)}.")
+    if problem := _problem(text):
+        raise InvalidInput(f"{name} {problem}")
+    return text
+
+
+def _problem(text: str) -> str | None:
+    """What is wrong with a text; None if both databases can store it."""
     if "\x00" in text:
-        return f"{{place}} holds a NUL character (\\x00), which PostgreSQL can't store: {_quoted(text)}. Remove it."
+        return f"holds a NUL character (\\x00), which PostgreSQL can't store: {shown(text)}. Remove it."
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             return (
-                f"{{place}} holds half of a character (a lone surrogate, at position {error.start}): {_quoted(text)}. "
+                f"holds half of a character (a lone surrogate, at position {error.start}): {shown(text)}. "
                 "It was probably cut in the middle of an emoji; cut before or after it."
             )
     return None
 
 
-class _Refused(Exception):
-    """A part that can't be stored. Its path is put together on the way out: good values never pay for it."""
-
-    def __init__(self, message: str):
-        self.message = message  # {place} stands for the path
-        self.path: list[str] = []  # innermost first
-
-    def place(self) -> str:
-        path = "value" + "".join(reversed(self.path))
-        return path if len(path) <= 100 else f"{path[:100]}…"  # keys may be as long as texts
-
-
-def _canonical(part: Any, depth: int, texts: list[str]) -> Any:
+def _canonical(part: Any, path: _Path, texts: list[str]) -> Any:
     """A copy of one part of a value in canonical form; its texts and numbers are appended to `texts`."""
     if isinstance(part, str):
-        if ("\x00" in part or not part.isascii()) and (problem := _unstorable(part)):
-            raise _Refused(problem)
+        if problem := _problem(part):
+            raise _refused(path, problem)
         texts.append(part)
-        return part if type(part) is str else str(part)
+        return str(part)
     if part is None or isinstance(part, bool):
         return part
-    if isinstance(part, int):
-        return _checked_int(int(part), texts)
-    if isinstance(part, float):
-        if not math.isfinite(part):
-            raise _Refused(f"{{place}} is {part!r}, which JSON has no word for. Use None, or leave it out.")
-        part = float(part) + 0.0  # -0.0 + 0.0 is 0.0
-        if abs(part) >= 1e16:  # every float this large is a whole number
-            return _checked_int(int(part), texts)
-        texts.append(repr(part))
-        return part
-    if depth > MAX_DEPTH:
-        raise _Refused(f"the value is nested more than {MAX_DEPTH} levels deep (at {{place}}). Make it flatter.")
+    if isinstance(part, int | float):
+        number = _canonical_number(part, path)
+        texts.append(repr(number))
+        return number
+    if len(path) >= MAX_DEPTH:
+        raise InvalidInput(
+            f"the value is nested more than {MAX_DEPTH} levels deep (at {_place(path)}). Make it flatter."
+        )
     if isinstance(part, dict):
-        copy = {}
-        for key in _ordered(part):
-            try:
-                copy[key] = _canonical(part[key], depth + 1, texts)
-            except _Refused as refused:
-                refused.path.append(f".{key}")
-                raise
-        return copy
+        return _canonical_dict(part, path, texts)
     if isinstance(part, list | tuple):
-        items = []
-        for item in part:
-            try:
-                items.append(_canonical(item, depth + 1, texts))
-            except _Refused as refused:
-                refused.path.append(f"[{len(items)}]")
-                raise
-        return items
+        return [_canonical(item, (*path, number), texts) for number, item in enumerate(part)]
     remedy = "Use .isoformat()." if isinstance(part, datetime) else "Use texts, numbers, lists and dicts."
-    raise _Refused(f"{{place}} is a {type(part).__name__}, which JSON can't hold: {_quoted(part)}. {remedy}")
+    raise _refused(path, f"is a {type(part).__name__}, which JSON can't hold: {shown(part)}. {remedy}")
 
 
-def _ordered(part: dict[Any, Any]) -> list[str]:
-    """The keys as JSONB orders them: by their length in bytes, then by their bytes."""
-    for key in part:
-        if type(key) is str and key.isascii() and "\x00" not in key:
-            continue
-        if not isinstance(key, str):
-            remedy = f"Use {_quoted(str(key))}." if len(shown(key)) < 20 else "Use a text."
-            raise _Refused(
-                f"{{place}} has the key {_quoted(key)}, a {type(key).__name__}; JSON keys are texts. {remedy}"
-            )
-        if problem := _unstorable(key):
-            raise _Refused(problem.replace("{place}", "a key of {place}", 1))
-    keys = sorted(map(str, part))
-    if "".join(keys).isascii():
-        keys.sort(key=len)
-    else:
-        keys.sort(key=lambda key: (len(raw := key.encode()), raw))
-    return keys
-
-
-def _checked_int(number: int, texts: list[str]) -> int:
+def _canonical_number(number: float, path: _Path) -> float:
+    if isinstance(number, float) and not math.isfinite(number):
+        raise _refused(path, f"is {number!r}, which JSON has no word for. Use None, or leave it out.")
+    if isinstance(number, float) and abs(number) < 1e16:
+        return float(number) + 0.0  # -0.0 + 0.0 is 0.0
     if abs(number) >= 10**400:  # beyond any float; and Python refuses to print ints of 4,300 digits
-        raise _Refused("{place} is a number of more than 400 digits. Store it as a text.")
-    texts.append(str(number))
-    return number
+        raise _refused(path, "is a number of more than 400 digits. Store it as a text.")
+    return int(number)  # every float this large is a whole number
+
+
+def _canonical_dict(part: dict[Any, Any], path: _Path, texts: list[str]) -> dict[str, Any]:
+    for key in part:
+        if not isinstance(key, str):
+            remedy = f"Use {str(key)!r}." if len(shown(key)) < 20 else "Use a text."
+            raise _refused(path, f"has the key {shown(key)}, a {type(key).__name__}; JSON keys are texts. {remedy}")
+        if problem := _problem(key):
+            raise InvalidInput(f"a key of {_place(path)} {problem}")
+    keys = sorted(map(str, part), key=lambda key: (len(raw := key.encode()), raw))  # as JSONB orders them
+    return {key: _canonical(part[key], (*path, key), texts) for key in keys}
+
+
+def _refused(path: _Path, problem: str) -> InvalidInput:
+    return InvalidInput(f"{_place(path)} {problem}")
+
+
+def _place(path: _Path) -> str:
+    place = "value" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return place if len(place) <= 100 else f"{place[:100]}…"  # keys may be as long as texts
 
 
 def _search_text(texts: list[str]) -> str:
     """The folded texts, one a line: a term can't match across two, because folding leaves no line breaks."""
-    lines = "\n".join(texts).lower()
-    words = " ".join(lines.split())
-    if lines.isascii() and words == lines.replace("\n", " ") and lines.count("\n") == len(texts) - 1:
-        return lines  # the usual case, and a quarter of the time: nothing but upper case was there to fold
     return "\n".join(filter(None, map(fold, texts)))
-
-
-def _quoted(part: object) -> str:
-    """`shown`, for a message that is a template: its braces doubled."""
-    return shown(part).replace("{", "{{").replace("}", "}}")

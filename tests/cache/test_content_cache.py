@@ -25,8 +25,9 @@ from lib.cache.cache_key import content_hash
 from lib.cache.content import Cached, Generated
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED, Scope, for_user
+from lib.database import CachedContent, CacheLease
 from lib.database.engine import connect, create_tables
-from lib.database.tables import CachedContent, CacheLease, User, new_id
+from lib.database.tables import User, new_id
 from lib.database.transactions import write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput
 from lib.store.memory_store import MemoryStore

@@ -16,7 +16,7 @@ import pytest
 from conftest import sqlite_file_url, start_worker
 from sqlalchemy import Engine, event, inspect, text
 
-from lib.database import _outages as outages
+from lib.database import transactions
 from lib.database._urls import configured_url, parse_url, safe
 from lib.database.engine import connect, create_tables
 from lib.database.tables import Base
@@ -484,15 +484,27 @@ def test_a_call_that_finds_every_connection_in_use_is_told_so() -> None:
 
 def test_a_connection_opened_just_now_is_not_doubted(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = connect(postgres_url)
-    store = MemoryStore(engine)
+    engine.dispose()
+    monkeypatch.setattr(transactions, "_has_something_to_say", lambda _: True)
 
-    def lost(*_: object) -> None:
-        raise psycopg.OperationalError("server closed the connection unexpectedly")
+    assert MemoryStore(engine).get("ada", "facts", "none") is None
+    engine.dispose()
 
-    monkeypatch.setattr(outages, "PING_AFTER_SECONDS", -1.0)
-    monkeypatch.setattr(engine.dialect, "do_ping", lost)
 
-    assert store.get("ada", "facts", "none") is None
+@pytest.mark.parametrize("size", [1, 3])
+def test_all_connections_of_a_pool_are_replaced_when_one_was_closed(
+    postgres_url: str, postgres_engine: Engine, size: int
+) -> None:
+    engine = connect(f"{postgres_url}&application_name=workbook_pool_test", pool_size=size)
+    held = [engine.connect() for _ in range(size)]
+    for connection in held:
+        connection.close()
+    assert terminate(postgres_engine, "workbook_pool_test") == size
+    wait_until_gone(postgres_engine, "workbook_pool_test")
+
+    for _ in range(size + 1):
+        assert MemoryStore(engine).get("ada", "facts", "none") is None
+
     engine.dispose()
 
 

@@ -13,7 +13,8 @@ from conftest import START, Clock
 from sqlalchemy import Engine, func, select, text
 from word_embedder import WordEmbedder
 
-from lib.database.tables import IndexedMemory, Memory
+from lib.database import IndexedMemory
+from lib.database.tables import Memory
 from lib.database.transactions import write_transaction
 from lib.errors import InvalidInput
 from lib.retrieval import _index as indexing

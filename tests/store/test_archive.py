@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select
 from lib.database.tables import ArchivedMemory
 from lib.database.transactions import hold_user, write_transaction
 from lib.errors import InvalidInput
-from lib.store.archive import BATCH
+from lib.store._archive import BATCH
 from lib.store.items import Forgotten
 from lib.store.memory_store import MemoryStore
 

@@ -8,6 +8,7 @@ from conftest import START, Clock
 from sqlalchemy import Engine
 
 from lib.errors import InvalidInput
+from lib.retrieval.search import retrieve
 from lib.store.items import MemoryList
 from lib.store.memory_store import MemoryStore
 
@@ -367,3 +368,20 @@ def test_a_condition_that_cannot_be_meant_is_refused(store: MemoryStore, conditi
 def test_a_term_that_cannot_be_searched_is_refused(store: MemoryStore, term: Any) -> None:
     with pytest.raises(InvalidInput):
         store.search_by_content("ada", term)
+
+
+@pytest.mark.parametrize("wrong", ["topic", "minimum_confidence", "contains", "Filter"])
+def test_a_condition_that_there_is_not_is_named_with_those_there_are(store: MemoryStore, wrong: str) -> None:
+    calls = {
+        "search": lambda: store.search("ada", **{wrong: "S3"}),
+        "search_by_content": lambda: store.search_by_content("ada", "tea", **{wrong: "S3"}),
+        "retrieve": lambda: retrieve(store, "ada", "tea", **{wrong: "S3"}),
+    }
+
+    for name, call in calls.items():
+        with pytest.raises(InvalidInput) as refused:
+            call()
+
+        assert str(refused.value) == (
+            f"{name} knows no condition {wrong}; it knows filter, topics, key_prefix, since, until, min_confidence."
+        )

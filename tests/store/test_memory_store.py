@@ -16,9 +16,11 @@ from conftest import START, Clock, sqlite_file_url, start_worker
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from lib.database import CachedContent
 from lib.database.engine import connect, create_tables
-from lib.database.tables import CachedContent, ConversationSession, Memory, User
+from lib.database.tables import ConversationSession, Memory, User
 from lib.errors import InvalidInput
+from lib.store._batches import BATCH_CHARACTERS, batches
 from lib.store.items import Forgotten, MemoryList
 from lib.store.memory_store import MemoryStore
 
@@ -635,3 +637,12 @@ def check_that_the_database_is_sound(store: MemoryStore) -> None:
         with store._engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
             assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+def test_a_batch_ends_when_it_is_large_enough_to_be_sent() -> None:
+    rows = [{"value": "x" * (BATCH_CHARACTERS // 4), "search_text": ""} for _ in range(10)]
+    small = [{"value": "{}", "search_text": ""} for _ in range(2500)]
+
+    assert [len(batch) for batch in batches(rows)] == [4, 4, 2]
+    assert [len(batch) for batch in batches(small)] == [1000, 1000, 500]
+    assert list(batches([])) == []

@@ -9,9 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, Memory, UTCDateTime
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.store.filters import check_address, check_count, check_name, not_lapsed, of_user
+from lib.store.filters import not_lapsed, of_user, page
 from lib.store.items import ArchivedItem, ArchivedList
-from lib.store.values import check_text, prepare
+from lib.store.values import check_address, check_name, check_text, prepare
 
 BATCH = 500  # addresses in one statement
 
@@ -26,7 +26,7 @@ def move_out(
 ) -> int:
     """Move memories of a user to the archive; returns how many there were. See `MemoryStore.archive`."""
     check_name(user_id, "user_id", USER_ID_LENGTH)
-    wanted, reason = _checked_addresses(addresses), _checked_reason(reason)
+    wanted, reason = _checked_addresses(addresses), check_text(reason, "reason")
     with write_transaction(engine) as connection:
         if not hold_user(connection, user_id):
             return 0
@@ -56,8 +56,7 @@ def archived_memories(
     there = [_archived.c.user_id == check_name(user_id, "user_id", USER_ID_LENGTH), not_lapsed(now, ArchivedMemory)]
     if namespace is not None:
         there.append(_archived.c.namespace == check_name(namespace, "namespace", NAMESPACE_LENGTH))
-    limit = None if limit is None else check_count(limit, "limit")
-    query = select(*_item).where(*there).order_by(*_newest_first).limit(limit).offset(check_count(offset, "offset"))
+    query = page(select(*_item).where(*there).order_by(*_newest_first), limit, offset)
     with autocommit_connection(engine) as connection:
         return ArchivedList(ArchivedItem(*row) for row in connection.execute(query))
 
@@ -99,9 +98,3 @@ def _checked_addresses(addresses: Iterable[tuple[str, str]]) -> list[tuple[str, 
         check_name(namespace, "namespace", NAMESPACE_LENGTH)
         checked[namespace, check_name(key, "key", KEY_LENGTH)] = None
     return list(checked)
-
-
-def _checked_reason(reason: str) -> str:
-    if not isinstance(reason, str):
-        raise InvalidInput(f"reason must be a text, not {type(reason).__name__}: {shown(reason)}.")
-    return check_text(reason, "reason")

@@ -36,8 +36,8 @@ def versions_of(connection: Connection, memory: Mapping[str, str], now: datetime
     memory: its user_id, namespace and key.
     """
     versions = VersionList(MemoryVersion(*row[2:]) for row in connection.execute(_history, {**memory, "now": now}))
-    if len(versions) > 1:  # the current value is as old as the end of the one before, not as the memory
-        versions[-1] = replace(versions[-1], written_at=versions[-2].replaced_at)
+    if len(versions) > 1 and (began := versions[-2].replaced_at):  # not when the memory came
+        versions[-1] = replace(versions[-1], written_at=began)
     return versions
 
 
