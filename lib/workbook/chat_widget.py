@@ -12,7 +12,7 @@ from lib.store.memory_store import MemoryStore
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-_BUBBLE = "margin:0.3em 0;padding:0.4em 0.7em;border-radius:0.5em;white-space:pre-wrap;color:#000;background:"
+_BUBBLE = "margin:0.3em 0;padding:0.4em 0.7em;border-radius:0.5em;white-space:pre-wrap;color:#000;background-color:"
 _USER, _ASSISTANT, _PROBLEM = "#dbeafe", "#eeeeee", "#fde2e2"
 
 

@@ -43,6 +43,20 @@ __all__ = [
 ]
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+# Code is in the colours of JupyterLab's theme, light or dark, and in the page's own where there is none. No fixed colour
+# would do: none has a contrast of 4.5 with white and with black. The theme's colour of comments has it with neither.
+_CODE = "color:var(--jp-content-font-color1,inherit)"
+_PRE = "margin:0;overflow-x:auto;white-space:pre;color:inherit;background:none"
+_TOKEN_STYLES = {
+    "Comment": "font-style:italic",
+    "Keyword": "color:var(--jp-mirror-editor-keyword-color,inherit);font-weight:bold",
+    "Operator.Word": "color:var(--jp-mirror-editor-keyword-color,inherit);font-weight:bold",
+    "Name.Builtin": "color:var(--jp-mirror-editor-builtin-color,inherit)",
+    "Name.Function": "color:var(--jp-mirror-editor-def-color,inherit)",
+    "Name.Class": "color:var(--jp-mirror-editor-def-color,inherit)",
+    "Literal.Number": "color:var(--jp-mirror-editor-number-color,inherit)",
+    "Literal.String": "color:var(--jp-mirror-editor-string-color,inherit)",
+}
 TODAY = datetime(2026, 9, 1, 9, tzinfo=UTC)  # the day that the lessons are set on; the data ends before it
 
 
@@ -65,21 +79,24 @@ class Source:
     """Source code that shows highlighted in a notebook."""
 
     def __init__(self, thing: Any):
-        file = Path(inspect.getsourcefile(inspect.unwrap(thing)))
+        file = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
         self.code = textwrap.dedent(inspect.getsource(thing)).rstrip()
-        self.place = f"{file.parent.name}/{file.name}"
+        self.path = f"{file.parent.name}/{file.name}"
 
     def __repr__(self) -> str:
-        return f"# {self.place}\n{self.code}"
+        return f"# {self.path}\n{self.code}"
 
     def _repr_html_(self) -> str:
-        from pygments import highlight
-        from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
 
-        # Styles inside the tags, because a notebook's front end may drop style sheets.
-        code = highlight(self.code, PythonLexer(), HtmlFormatter(noclasses=True, style="tango", prestyles="margin: 0"))
-        return f"<div><em>{self.place}</em>{code}</div>"
+        tokens = PythonLexer().get_tokens(self.code)
+        code = "".join(_highlighted(kind, text) for kind, text in tokens).rstrip()
+        return f'<div style="{_CODE}"><em>{escape(self.path)}</em><pre style="{_PRE}">{code}</pre></div>'
+
+
+def _highlighted(kind: Any, text: str) -> str:
+    style = next((style for name, style in _TOKEN_STYLES.items() if str(kind).startswith(f"Token.{name}")), None)
+    return f'<span style="{style}">{escape(text)}</span>' if style else escape(text)
 
 
 def show(thing: Any) -> Source:
@@ -96,7 +113,7 @@ def answer(value: Any) -> None:
     from IPython.display import display
 
     text = value if isinstance(value, str) else pformat(value)
-    style = "margin:0;white-space:pre-wrap"
+    style = "margin:0;overflow-x:auto;white-space:pre-wrap;color:var(--jp-content-font-color1,inherit)"
     as_html = value._repr_html_() if hasattr(value, "_repr_html_") else f'<pre style="{style}">{escape(text)}</pre>'
     display({"text/html": f"<div>\n{as_html}</div>", "text/plain": f"\n{value!r}"}, raw=True)
 

@@ -1,10 +1,15 @@
 """The figures of the notebooks: one look, units on the axes, and a text for those who can't see them."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.axes import Axes
+
+from lib.errors import InvalidInput
 
 # Okabe and Ito's palette, told apart with any kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,9 +29,19 @@ def new_axes(title: str, x_label: str, y_label: str) -> Axes:
 
 
 def show_figure(axes: Axes, alt: str) -> None:
-    """Display the figure with its alternative text, and close it."""
-    display(axes.figure, metadata={"image/png": {"alt": alt}})
+    """Display the figure with a text for those who can't see it, and close it.
+
+    As HTML, because JupyterLab, Notebook and nbconvert drop an alternative text that stands in a picture's metadata; the
+    bare picture stands beside it, for front ends that show no HTML.
+    """
+    if not alt.strip():
+        raise InvalidInput("a figure needs an alternative text: say in a sentence or two what is to be seen.")
+    png = io.BytesIO()
+    axes.figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
     plt.close(axes.figure)
+    picture = base64.b64encode(png.getvalue()).decode()
+    html = f'<img alt="{escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}">'
+    display({"text/html": html, "image/png": picture, "text/plain": alt}, raw=True)
 
 
 def curves(
