@@ -8,7 +8,6 @@ from statistics import mean
 from typing import Any
 
 from lib.errors import InvalidInput
-from lib.html_table import html_table
 from lib.store.memory_store import MemoryStore
 
 KINDS = ("same_words", "paraphrase", "changed_fact", "time", "several", "nothing")
@@ -49,18 +48,14 @@ def newest_first(found: Sequence[str], newest: str, older: Iterable[str]) -> boo
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a way of retrieving reached, question by question."""
+    """What a strategy of retrieval reached, question by question."""
 
     name: str
     rows: tuple[dict[str, Any], ...]  # kind, recall, reciprocal_rank, newest_first (changed facts), surfaced
 
-    def mean(self, measure: str, kind: str | None = None, *, but: str | None = None) -> float:
-        """Mean of a measure over the questions that have it: all, of one kind, or of all kinds but one."""
-        values = [
-            row[measure]
-            for row in self.rows
-            if row[measure] is not None and kind in (None, row["kind"]) and row["kind"] != but
-        ]
+    def mean(self, measure: str, kind: str | None = None) -> float:
+        """Return the mean of a measure over the questions that have it, all of them or those of one kind."""
+        values = [row[measure] for row in self.rows if row[measure] is not None and kind in (None, row["kind"])]
         return mean(values) if values else float("nan")
 
     def by_kind(self, measure: str = "recall") -> dict[str, float]:
@@ -68,28 +63,14 @@ class Evaluation:
         kinds = [kind for kind in KINDS if any(row["kind"] == kind and row[measure] is not None for row in self.rows)]
         return {kind: self.mean(measure, kind) for kind in kinds}
 
-    def summary(self) -> dict[str, Any]:
-        """The means that a table of several ways shows, in percent but for MRR."""
+    def row(self) -> dict[str, Any]:
+        """Return the means that a table of several strategies shows, in percent but for MRR."""
         return {
             "retrieval": self.name,
             "recall@5, %": round(100 * self.mean("recall")),
             "MRR": round(self.mean("reciprocal_rank"), 2),
             "newest first, %": round(100 * self.mean("newest_first")),
         }
-
-
-class Evaluations(list[Evaluation]):
-    """Several ways side by side. In a notebook they show as a table."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [evaluation.summary() for evaluation in self]
-
-    def __repr__(self) -> str:
-        return "\n".join(str(row) for row in self.rows())
-
-    def _repr_html_(self) -> str:
-        rows = self.rows()
-        return html_table(tuple(rows[0]), [tuple(row.values()) for row in rows]) if rows else "<em>nothing yet</em>"
 
 
 def evaluate(
