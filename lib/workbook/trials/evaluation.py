@@ -14,7 +14,7 @@ KINDS = ("same_words", "paraphrase", "changed_fact", "time", "several", "nothing
 Retriever = Callable[[str, str], Sequence[str]]  # (user_id, question) -> ids, best first
 
 
-def recall_at(found: Sequence[str], wanted: Iterable[str], k: int) -> float:
+def recall_at(ranked: Sequence[str], wanted: Iterable[str], k: int) -> float:
     """Share of the wanted ids that are among the first k found.
 
     >>> recall_at(["a", "b", "c"], ["c", "d"], 2), recall_at(["a", "b", "c"], ["c", "d"], 3)
@@ -23,27 +23,27 @@ def recall_at(found: Sequence[str], wanted: Iterable[str], k: int) -> float:
     wanted = set(wanted)
     if not wanted:
         raise InvalidInput("recall has no meaning where nothing is wanted; look at what was surfaced instead.")
-    return len(wanted & set(found[:k])) / len(wanted)
+    return len(wanted & set(ranked[:k])) / len(wanted)
 
 
-def reciprocal_rank(found: Sequence[str], wanted: Iterable[str]) -> float:
-    """1 / place of the first wanted id; 0 if none was found. Its mean over questions is MRR.
+def reciprocal_rank(ranked: Sequence[str], wanted: Iterable[str]) -> float:
+    """1 / rank of the first wanted id; 0 if none was found. Its mean over questions is MRR.
 
     >>> reciprocal_rank(["a", "b"], ["b"]), reciprocal_rank(["a"], ["b"])
     (0.5, 0.0)
     """
     wanted = set(wanted)
-    return next((1 / place for place, found_id in enumerate(found, 1) if found_id in wanted), 0.0)
+    return next((1 / rank for rank, memory_id in enumerate(ranked, 1) if memory_id in wanted), 0.0)
 
 
-def newest_first(found: Sequence[str], newest: str, older: Iterable[str]) -> bool:
-    """Whether the newest version stands above all older ones; not if it wasn't found at all.
+def newest_first(ranked: Sequence[str], newest: str, older: Iterable[str]) -> bool:
+    """Whether the newest version stands above all older ones; not if it wasn't ranked at all.
 
     >>> newest_first(["new", "old"], "new", ["old"]), newest_first(["old", "new"], "new", ["old"])
     (True, False)
     """
     older = set(older)
-    return next((found_id == newest for found_id in found if found_id == newest or found_id in older), False)
+    return next((memory_id == newest for memory_id in ranked if memory_id == newest or memory_id in older), False)
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ def evaluate(
     versions = older_versions(memories)
     rows = []
     for question in questions:
-        found = list(retriever(question["person"], question["question"]))
+        ranked = list(retriever(question["person"], question["question"]))
         wanted = question["answers"]
         changed = question["kind"] == "changed_fact"
         rows.append(
             {
                 "id": question["id"],
                 "kind": question["kind"],
-                "recall": recall_at(found, wanted, k) if wanted else None,
-                "reciprocal_rank": reciprocal_rank(found, wanted) if wanted else None,
-                "newest_first": newest_first(found, wanted[0], versions[wanted[0]]) if changed else None,
-                "surfaced": bool(found),
+                "recall": recall_at(ranked, wanted, k) if wanted else None,
+                "reciprocal_rank": reciprocal_rank(ranked, wanted) if wanted else None,
+                "newest_first": newest_first(ranked, wanted[0], versions[wanted[0]]) if changed else None,
+                "surfaced": bool(ranked),
             }
         )
     return Evaluation(name, tuple(rows))
@@ -109,7 +109,7 @@ def older_versions(memories: Iterable[Mapping[str, Any]]) -> dict[str, list[str]
             before[memory["superseded_by"]].append(memory["id"])
 
     def all_before(memory_id: str) -> list[str]:
-        return [found for each in before[memory_id] for found in (each, *all_before(each))]
+        return [older for each in before[memory_id] for older in (each, *all_before(each))]
 
     return defaultdict(list, {memory_id: all_before(memory_id) for memory_id in list(before)})
 
