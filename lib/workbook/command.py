@@ -158,7 +158,7 @@ def refresh_notebooks(paths: list[Path]) -> int:
 def _refresh(path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellControlSignal, DeadKernelError
+    from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
 
     from lib.workbook.reset import write_atomically
 
@@ -179,7 +179,8 @@ def _refresh(path: Path) -> None:
     try:
         client.execute()
     except (CellControlSignal, DeadKernelError) as error:
-        raise WorkbookError(f"{path} was left as it was, because a cell failed.\n{error}") from None
+        cause = f" with {error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else ""
+        raise WorkbookError(f"{path} was left as it was, because a cell failed{cause}\n{error}") from None
     clean(notebook)
     write_atomically(path, f"{nbformat.writes(notebook).rstrip()}\n".encode())
 
