@@ -1,18 +1,30 @@
 """Rows as a table in a notebook, and lists of records that show as one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, ClassVar, Self, SupportsIndex, TypeVar, overload
 
 Record = TypeVar("Record")
 
+# The text's colour is the front end's own, so that it can be read in a light and in a dark theme; a wide table scrolls,
+# and no word is broken to make it fit.
+_TABLE = "table-layout:auto;overflow-wrap:normal;word-break:normal;color:var(--jp-content-font-color1,inherit)"
 
-def html_table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    """Rows as an HTML table, all text escaped (a memory may hold HTML), left-aligned."""
-    style = ' style="text-align:left"'
-    head = "".join(f"<th{style}>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td{style}>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as an HTML table, all text escaped (a memory may hold HTML), left-aligned.
+
+    >>> html_table(("user",), [("<b>",)]).partition("<tbody>")[2]
+    '<tr><td style="text-align:left">&lt;b&gt;</td></tr></tbody></table></div>'
+    """
+    head, *body = [_table_row(tag, cells) for tag, cells in [("th", columns), *(("td", row) for row in rows)]]
+    table = f'<table style="{_TABLE}"><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
+    return f'<div style="overflow-x:auto">{table}</div>'
+
+
+def _table_row(tag: str, cells: Sequence[Any]) -> str:
+    texts = [f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>' for cell in cells]
+    return f"<tr>{''.join(texts)}</tr>"
 
 
 class RecordList(list[Record]):

@@ -16,9 +16,11 @@ import time
 
 import psycopg
 
+from lib.database.engine import connect
 from lib.practice._postgres_programs import EXE, clean_environment, find_binaries
+from lib.workbook.practice_database import drop_abandoned_schemas
 
-SETTLE_SECONDS = 20  # after its owner was killed, as nbval does, a schema is dropped by a process that watches over it
+SETTLE_SECONDS = 20  # after its owner was killed, as nbval does, a schema can be dropped when its connections are gone
 
 OTHERS = """
 CREATE ROLE clerk LOGIN CONNECTION LIMIT 3;
@@ -96,12 +98,18 @@ def differences(before: str, after: str) -> list[str]:
 
 
 def changes_since(before: str, url: str) -> list[str]:
-    """The difference to now, as soon as there is none, or when things had the time to settle."""
+    """The difference to now, as soon as there is none, or when things had the time to settle.
+
+    What a killed kernel has left is dropped first, as the next notebook on the server does.
+    """
     deadline = time.monotonic() + SETTLE_SECONDS
+    engine = connect(url)
+    drop_abandoned_schemas(engine)
     while changed := differences(before, photograph(url)):
         if time.monotonic() > deadline:
             return changed
         time.sleep(0.5)
+        drop_abandoned_schemas(engine)
     return []
 
 

@@ -76,7 +76,9 @@ def test_a_wing_imports_only_from_floors_below() -> None:
     for file in files:
         here = place_of(file)
         others = {parts[1] if len(parts) > 1 else "__init__" for parts in imports_of(file)} - {here}
-        wrong += [f"{module_of(file)} -> {there}" for there in others if FLOOR_OF.get(there, len(FLOORS)) >= FLOOR_OF[here]]
+        wrong += [
+            f"{module_of(file)} -> {there}" for there in others if FLOOR_OF.get(there, len(FLOORS)) >= FLOOR_OF[here]
+        ]
 
     assert not wrong, f"imports of what isn't on a floor below: {', '.join(sorted(wrong))}"
 

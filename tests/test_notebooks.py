@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
 
 import lib
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+EXPORTER = HTMLExporter()
 CHAPTERS = [path for path in NOTEBOOKS if path.parent.name == "notebooks"]
 
 
@@ -45,11 +48,12 @@ def test_no_output_is_an_error_or_a_warning(notebook):
             assert output.get("name") != "stderr", source(cell)
 
 
-def test_every_figure_has_alternative_text(notebook):
-    for cell in cells(notebook, "code"):
-        for output in cell["outputs"]:
-            if "image/png" in output.get("data", {}):
-                assert output["metadata"].get("image/png", {}).get("alt"), source(cell)
+def test_every_picture_on_the_rendered_page_has_alternative_text(notebook):
+    page, _ = EXPORTER.from_filename(str(notebook))
+
+    for image in BeautifulSoup(page, "html.parser").find_all("img"):
+        text = image.get("alt", "")
+        assert text.strip() and not text.startswith("No description has been provided"), str(image)[:200]
 
 
 def test_no_output_shows_a_path_of_a_machine(notebook):
@@ -115,6 +119,7 @@ def test_a_chapter_has_a_notebook_of_solutions(chapter):
 
 def test_figures_and_timings_are_not_compared(notebook):
     for cell in cells(notebook, "code"):
-        pictures = any("image/png" in output.get("data", {}) for output in cell["outputs"])
+        shown = [output.get("data", {}) for output in cell["outputs"]]
+        pictures = any("image/png" in data or "<img" in "".join(data.get("text/html", "")) for data in shown)
         if pictures or "median_ms(" in source(cell):
             assert "nbval-ignore-output" in cell["metadata"].get("tags", []), source(cell)

@@ -7,15 +7,17 @@ from typing import Any
 from lib.html_table import html_table
 from lib.store.items import MemoryItem, MemoryList
 
-# What a score is made of, in the order of the bars; the colours are seaborn's colour-blind-safe ones.
+# What a score is made of, in the order of the bars. The colours are seaborn's colour-blind-safe ones, some of them
+# darker: each has a contrast of more than 3 with a white page and with a black one.
 PARTS = {
     "lexical": "#0173b2",
-    "semantic": "#de8f05",
+    "semantic": "#c77800",
     "subject": "#029e73",
-    "time": "#cc78bc",
-    "recency": "#ca9161",
-    "importance": "#949494",
+    "time": "#c46fb4",
+    "recency": "#9a6b45",
+    "importance": "#8a8a8a",
 }
+_TEXT = "color:var(--jp-content-font-color1,inherit)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Explanation:
         used = [part for part in PARTS if any(s.contributions.get(part) for s in self.scored)]
         longest = max(sum(s.contributions.values()) for s in self.scored) or 1.0
         legend = " ".join(
-            f'<span style="display:inline-block;width:0.8em;height:0.8em;background:{PARTS[part]}"></span> {part}'
+            f'<span style="display:inline-block;width:0.8em;height:0.8em;background-color:{PARTS[part]}"></span> {part}'
             for part in used
         )
         bars = "".join(_bar(s, used, longest) for s in self.scored)
@@ -106,7 +108,9 @@ class Explanation:
             (row["memory"], f"{row['score']:.2f}", *(f"{row[part]:.2f}" for part in used), row["note"])
             for row in self.rows()
         ]
-        return f"<div>{legend}</div><div>{bars}</div>" + html_table(("memory", "score", *used, ""), numbers)
+        return f'<div style="{_TEXT}">{legend}</div><div style="{_TEXT}">{bars}</div>' + html_table(
+            ("memory", "score", *used, ""), numbers
+        )
 
 
 def _bar(scored: ScoredMemory, parts: list[str], longest: float) -> str:
@@ -114,7 +118,7 @@ def _bar(scored: ScoredMemory, parts: list[str], longest: float) -> str:
     told = ", ".join(f"{part} {scored.contributions.get(part, 0.0):.2f}" for part in parts)
     widths = {part: 60 * scored.contributions.get(part, 0.0) / longest for part in parts}
     pieces = "".join(
-        f'<span style="display:inline-block;height:1.1em;width:{width:.2f}%;background:{PARTS[part]}"></span>'
+        f'<span style="display:inline-block;height:1.1em;width:{width:.2f}%;background-color:{PARTS[part]}"></span>'
         for part, width in widths.items()
     )
     name = escape(f"{scored.item.namespace}/{scored.item.key}")

@@ -1,7 +1,7 @@
 """What the pre-flight check found: a row for each thing, as a table."""
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from lib.html_table import html_table
 
@@ -29,15 +29,14 @@ class Report(list[Row]):
 
     def __repr__(self) -> str:
         width = max((len(row.what) for row in self), default=0)
-        indent = " " * (width + 8)
-        lines = []
-        for row in self:
-            found = textwrap.wrap(row.found, REPORT_COLUMNS - len(indent), break_on_hyphens=False) or [""]
-            remedy = textwrap.wrap(f"Remedy: {row.remedy}", REPORT_COLUMNS - len(indent), break_on_hyphens=False)
-            lines.append(f"{row.status:<4}  {row.what:<{width}}  {found[0]}")
-            lines += [indent + line for line in found[1:] + (remedy if row.remedy else [])]
-        return "\n".join(lines)
+        wrapper = textwrap.TextWrapper(
+            REPORT_COLUMNS, subsequent_indent=" " * (width + 8), break_long_words=False, break_on_hyphens=False
+        )
+        texts = [
+            f"{row.status:<4}  {row.what:<{width}}  {row.found}" + f" Remedy: {row.remedy}" * bool(row.remedy)
+            for row in self
+        ]
+        return "\n".join(map(wrapper.fill, texts))
 
     def _repr_html_(self) -> str:
-        columns = ("what", "found", "status", "remedy")
-        return html_table(columns, [(row.what, row.found, row.status, row.remedy) for row in self])
+        return html_table(("what", "found", "status", "remedy"), map(astuple, self))

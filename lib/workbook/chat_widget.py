@@ -1,6 +1,7 @@
 """A small chat for the notebook, which tells under each answer which memories the model saw, and why these."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -12,39 +13,35 @@ from lib.store.memory_store import MemoryStore
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-_BUBBLE = "margin:0.3em 0;padding:0.4em 0.7em;border-radius:0.5em;white-space:pre-wrap;color:#000;background:"
+_BUBBLE = "margin:0.3em 0;padding:0.4em 0.7em;border-radius:0.5em;white-space:pre-wrap;color:#000;background-color:"
 _USER, _ASSISTANT, _PROBLEM = "#dbeafe", "#eeeeee", "#fde2e2"
 
 
-def chat(
-    store: MemoryStore,
-    user_id: str,
-    patterns: Sequence[str] = tuple(PATTERNS),
-    *,
-    model: "BaseChatModel | None" = None,
-    role: str = ROLE,
-    budget_tokens: int = START_BUDGET,
-) -> "Chat":
-    """A chat with one user's memories; as the last line of a cell it shows with a text box and a switch.
+class Chat:
+    """A conversation with one user's memories, and a view of it. `say` works without the view.
 
+    As the last line of a cell it shows with a text box and a switch.
     patterns: those that can be switched between; the first one is on. model: None takes `chat_model()`.
     role, budget_tokens: see `lib.agent.conversation.Conversation`.
     """
-    if isinstance(patterns, str) or not patterns:
-        raise InvalidInput(f"patterns must be a list with at least one of {', '.join(PATTERNS)}, not {patterns!r}.")
-    first, *_ = [checked_pattern(name) for name in patterns]
-    options: dict[str, Any] = {"role": role, "budget_tokens": budget_tokens}
-    return Chat(Conversation(model or chat_model(), store, user_id, pattern=first, **options), patterns)
 
-
-class Chat:
-    """A conversation with a view. `say` works without one."""
-
-    def __init__(self, conversation: Conversation, patterns: Sequence[str]):
-        self.conversation = conversation
-        self.patterns = list(patterns)
+    def __init__(
+        self,
+        store: MemoryStore,
+        user_id: str,
+        patterns: Sequence[str] = tuple(PATTERNS),
+        *,
+        model: "BaseChatModel | None" = None,
+        role: str = ROLE,
+        budget_tokens: int = START_BUDGET,
+    ):
+        if isinstance(patterns, str) or not patterns:
+            raise InvalidInput(f"patterns must be a list with at least one of {', '.join(PATTERNS)}, not {patterns!r}.")
+        self.patterns = [checked_pattern(name) for name in patterns]
+        self.conversation = Conversation(
+            model or chat_model(), store, user_id, pattern=self.patterns[0], role=role, budget_tokens=budget_tokens
+        )
         self.turns: list[tuple[str, Answer]] = []  # what the user said, and the answer
-        self._view: Any = None
 
     def say(self, text: str, *, pattern: str | None = None) -> Answer:
         """Say something and get the answer: its `text`, and the `memories` that the model saw.
@@ -53,32 +50,28 @@ class Chat:
         """
         answer = self.conversation.say(text, pattern=pattern)
         self.turns.append((text, answer))
-        self._refresh()
+        if "view" in self.__dict__:
+            self._refresh()
         return answer
 
     def as_html(self) -> str:
         """The conversation so far, with the memories behind each answer folded away."""
         return "".join(_turn_as_html(text, answer) for text, answer in self.turns)
 
-    @property
+    @cached_property
     def view(self) -> Any:
         """The widget (an ipywidgets VBox): made once, so that all that show it show the same conversation."""
-        if self._view is None:
-            self._view = self._build()
-            self._refresh()
-        return self._view
-
-    def _build(self) -> Any:
         import ipywidgets as widgets
 
         self._talk, self._problem = widgets.HTML(), widgets.HTML()
-        self._switch = widgets.ToggleButtons(options=self.patterns, value=self.conversation.pattern)
+        self._switch = widgets.ToggleButtons(options=self.patterns)
         self._switch.tooltips = [PATTERNS[name] for name in self.patterns]
         self._box = widgets.Textarea(
             placeholder="Say something", rows=2, layout=widgets.Layout(width="100%"), description="You:"
         )
         self._button = widgets.Button(description="Send", button_style="primary")
         self._button.on_click(lambda _: self._send())
+        self._refresh()
         return widgets.VBox([self._switch, self._talk, self._box, self._button, self._problem])
 
     def _send(self) -> None:
@@ -92,10 +85,9 @@ class Chat:
             self._button.disabled = False
 
     def _refresh(self) -> None:
-        if self._view is not None:
-            self._talk.value = self.as_html()
-            if self.conversation.pattern in self.patterns:
-                self._switch.value = self.conversation.pattern
+        self._talk.value = self.as_html()
+        if self.conversation.pattern in self.patterns:
+            self._switch.value = self.conversation.pattern
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

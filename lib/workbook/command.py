@@ -148,8 +148,8 @@ def refresh_notebooks(paths: list[Path]) -> int:
 
     paths: none for every notebook below notebooks/.
     """
-    found = sorted((ROOT / "notebooks").rglob("*.ipynb"))
-    for path in paths or [path for path in found if ".ipynb_checkpoints" not in path.parts]:
+    all_paths = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    for path in paths or [path for path in all_paths if ".ipynb_checkpoints" not in path.parts]:
         _refresh(path)
         print(f"{path}: done", flush=True)
     return 0
@@ -163,14 +163,10 @@ def _refresh(path: Path) -> None:
     from lib.workbook.reset import write_atomically
 
     try:
-        text = path.read_text(encoding="utf-8")
-        notebook = nbformat.reads(text, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except OSError as error:
-        raise WorkbookError(f"can't read {path}: {error.strerror}.") from None
     except Exception as error:  # nbformat says the same thing with many types of error
-        raise WorkbookError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from None
-    current = {}
+        raise WorkbookError(f"{path} is no notebook that can be read: {str(error).splitlines()[0]}") from None
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -179,20 +175,14 @@ def _refresh(path: Path) -> None:
         record_timing=False,
         extra_arguments=["--IPKernelApp.log_level=40"],  # it warns of its transport at each start
         coalesce_streams=True,  # how many pieces a text comes in depends on the machine's load
-        on_cell_start=lambda cell, cell_index: current.update(cell=cell, number=cell_index + 1),
     )
     try:
         client.execute()
     except (CellControlSignal, DeadKernelError) as error:
-        ran_in = current.get("cell", {"source": ""})["source"].strip().splitlines() or [""]
-        cause = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
-        raise WorkbookError(
-            f"{path}, cell {current.get('number', 0)}, which begins with {ran_in[0]!r}, failed; the notebook was "
-            f"left as it was.\n{cause}"
-        ) from None
+        cause = f" with {error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else ""
+        raise WorkbookError(f"{path} was left as it was, because a cell failed{cause}\n{error}") from None
     clean(notebook)
-    text = nbformat.writes(notebook)
-    write_atomically(path, (text if text.endswith("\n") else f"{text}\n").encode())
+    write_atomically(path, f"{nbformat.writes(notebook).rstrip()}\n".encode())
 
 
 def clean(notebook: dict) -> None:

@@ -4,7 +4,7 @@ import inspect
 import json
 import statistics
 import textwrap
-import time
+import timeit
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,37 +12,30 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from pprint import pformat
-from threading import Thread
+from threading import Barrier
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, delete, insert
 
 from lib.database.engine import connect, create_tables
 from lib.store.memory_store import MemoryStore
-from lib.workbook.practice_database import practice_engine
-
-__all__ = [
-    "DATA",
-    "TODAY",
-    "Clock",
-    "day",
-    "expected",
-    "load_memories",
-    "load_moments",
-    "load_questions",
-    "load_sessions",
-    "median_ms",
-    "practice_engine",
-    "replace_rows",
-    "run_all",
-    "run_in_thread",
-    "show",
-    "sqlite_plan",
-    "store_people",
-    "table_of_memories",
-]
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+# Code is in the colours of JupyterLab's theme, light or dark, and in the page's own where there is
+# none. No fixed colour would do: none has a contrast of 4.5 with white and with black. Nor has the
+# theme's colour of comments.
+_CODE = "color:var(--jp-content-font-color1,inherit)"
+_PRE = "margin:0;overflow-x:auto;white-space:pre;color:inherit;background:none"
+_TOKEN_STYLES = {
+    "Comment": "font-style:italic",
+    "Keyword": "color:var(--jp-mirror-editor-keyword-color,inherit);font-weight:bold",
+    "Operator.Word": "color:var(--jp-mirror-editor-keyword-color,inherit);font-weight:bold",
+    "Name.Builtin": "color:var(--jp-mirror-editor-builtin-color,inherit)",
+    "Name.Function": "color:var(--jp-mirror-editor-def-color,inherit)",
+    "Name.Class": "color:var(--jp-mirror-editor-def-color,inherit)",
+    "Literal.Number": "color:var(--jp-mirror-editor-number-color,inherit)",
+    "Literal.String": "color:var(--jp-mirror-editor-string-color,inherit)",
+}
 TODAY = datetime(2026, 9, 1, 9, tzinfo=UTC)  # the day that the lessons are set on; the data ends before it
 
 
@@ -65,21 +58,24 @@ class Source:
     """Source code that shows highlighted in a notebook."""
 
     def __init__(self, thing: Any):
-        file = Path(inspect.getsourcefile(inspect.unwrap(thing)))
+        file = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
         self.code = textwrap.dedent(inspect.getsource(thing)).rstrip()
-        self.place = f"{file.parent.name}/{file.name}"
+        self.path = f"{file.parent.name}/{file.name}"
 
     def __repr__(self) -> str:
-        return f"# {self.place}\n{self.code}"
+        return f"# {self.path}\n{self.code}"
 
     def _repr_html_(self) -> str:
-        from pygments import highlight
-        from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
 
-        # Styles inside the tags, because a notebook's front end may drop style sheets.
-        code = highlight(self.code, PythonLexer(), HtmlFormatter(noclasses=True, style="tango", prestyles="margin: 0"))
-        return f"<div><em>{self.place}</em>{code}</div>"
+        tokens = PythonLexer().get_tokens(self.code)
+        code = "".join(_highlighted(kind, text) for kind, text in tokens).rstrip()
+        return f'<div style="{_CODE}"><em>{escape(self.path)}</em><pre style="{_PRE}">{code}</pre></div>'
+
+
+def _highlighted(kind: Any, text: str) -> str:
+    style = next((style for name, style in _TOKEN_STYLES.items() if str(kind).startswith(f"Token.{name}")), None)
+    return f'<span style="{style}">{escape(text)}</span>' if style else escape(text)
 
 
 def show(thing: Any) -> Source:
@@ -96,7 +92,7 @@ def answer(value: Any) -> None:
     from IPython.display import display
 
     text = value if isinstance(value, str) else pformat(value)
-    style = "margin:0;white-space:pre-wrap"
+    style = "margin:0;overflow-x:auto;white-space:pre-wrap;color:var(--jp-content-font-color1,inherit)"
     as_html = value._repr_html_() if hasattr(value, "_repr_html_") else f'<pre style="{style}">{escape(text)}</pre>'
     display({"text/html": f"<div>\n{as_html}</div>", "text/plain": f"\n{value!r}"}, raw=True)
 
@@ -123,26 +119,31 @@ def expected(error: type[BaseException], *, message: bool = True, folded: bool =
 
 
 def load_memories(person: str | None = None) -> list[dict[str, Any]]:
-    """The memories of data/memories.jsonl in the order of `valid_from`, of one person or of all."""
-    return sorted(_lines("memories.jsonl", person), key=lambda memory: memory["valid_from"])
+    """Return the memories of data/memories.jsonl in the order of `valid_from`, of one person or of all."""
+    return sorted(_records("memories", "person", person), key=lambda memory: memory["valid_from"])
 
 
 def load_sessions(person: str | None = None) -> list[dict[str, Any]]:
-    """The conversations of data/conversations.jsonl, of one person or of all."""
-    return _lines("conversations.jsonl", person)
+    """Return the conversations of data/conversations.jsonl, of one person or of all."""
+    return _records("conversations", "person", person)
 
 
 def load_questions(split: str | None = None) -> list[dict[str, Any]]:
-    """The questions of data/questions.jsonl; split: "dev", "test", or None for all.
+    """Return the questions of data/questions.jsonl; split: "dev", "test", or None for all.
 
     Choose weights and thresholds on dev only: whoever looks at test while choosing measures how well they guessed.
     """
-    return [question for question in _lines("questions.jsonl", None) if split in (None, question["split"])]
+    return _records("questions", "split", split)
 
 
 def load_moments(split: str | None = None) -> list[dict[str, Any]]:
-    """The labelled turns of data/moments.jsonl; split as for `load_questions`."""
-    return [moment for moment in _lines("moments.jsonl", None) if split in (None, moment["split"])]
+    """Return the labelled turns of data/moments.jsonl; split as for `load_questions`."""
+    return _records("moments", "split", split)
+
+
+def _records(name: str, field: str, wanted: str | None) -> list[dict[str, Any]]:
+    lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for record in map(json.loads, lines) if wanted in (None, record[field])]
 
 
 def store_people(engine: Engine) -> MemoryStore:
@@ -175,25 +176,31 @@ def day(text: str) -> datetime:
 
 
 def median_ms(action: Callable[..., Any], *arguments: Any, repeat: int = 51) -> float:
-    """Median duration of a call in milliseconds, over `repeat` calls after one that doesn't count."""
+    """Return the median duration of a call in ms, over `repeat` calls after one that doesn't count."""
     action(*arguments)
-    durations = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        action(*arguments)
-        durations.append(time.perf_counter() - start)
-    return 1000 * statistics.median(durations)
-
-
-def _lines(name: str, person: str | None) -> list[dict[str, Any]]:
-    lines = (DATA / name).read_text(encoding="utf-8").splitlines()
-    return [record for line in lines if person in (None, (record := json.loads(line))["person"])]
+    seconds = timeit.repeat(lambda: action(*arguments), number=1, repeat=repeat)
+    return 1000 * statistics.median(seconds)
 
 
 def run_in_thread(action: Callable[[], Any]) -> Any:
     """Call it in another thread and return its result, or raise its error here."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(action).result()
+
+
+def at_once(count: int, action: Callable[[], Any]) -> list[Any]:
+    """Call it in so many threads at one moment; return what each returned, or the error that it raised."""
+    start = Barrier(count)
+
+    def run(_: int) -> Any:
+        start.wait()
+        try:
+            return action()
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count)))
 
 
 @contextmanager
@@ -218,14 +225,6 @@ def sqlite_plan(query: str) -> str:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
     engine.dispose()
     return "\n".join(row[3] for row in plan)
-
-
-def run_all(threads: list[Thread]) -> None:
-    """Start all threads as near to one moment as can be, and wait for them."""
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def replace_rows(engine: Engine, model: type, rows: list[dict[str, Any]]) -> None:

@@ -1,10 +1,16 @@
 """The figures of the notebooks: one look, units on the axes, and a text for those who can't see them."""
 
+import base64
+import io
+import statistics
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.axes import Axes
+
+from lib.errors import InvalidInput
 
 # Okabe and Ito's palette, told apart with any kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,9 +30,19 @@ def new_axes(title: str, x_label: str, y_label: str) -> Axes:
 
 
 def show_figure(axes: Axes, alt: str) -> None:
-    """Display the figure with its alternative text, and close it."""
-    display(axes.figure, metadata={"image/png": {"alt": alt}})
+    """Display the figure with a text for those who can't see it, and close it.
+
+    As HTML, because JupyterLab, Notebook and nbconvert drop an alternative text that stands in a
+    picture's metadata; the bare picture stands beside it, for front ends that show no HTML.
+    """
+    if not alt.strip():
+        raise InvalidInput("a figure needs an alternative text: say in a sentence or two what is to be seen.")
+    png = io.BytesIO()
+    axes.figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
     plt.close(axes.figure)
+    picture = base64.b64encode(png.getvalue()).decode()
+    html = f'<img alt="{escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}">'
+    display({"text/html": html, "image/png": picture, "text/plain": alt}, raw=True)
 
 
 def curves(
@@ -50,11 +66,11 @@ def strips(values: Mapping[str, Sequence[float]], *, title: str, x_label: str, a
     """A row of dots for each entry with its median; first entry on top. scale: "log" or "linear"."""
     axes = new_axes(title, x_label, "")
     for row, (name, color) in enumerate(zip(values, COLORS, strict=False)):
-        found = sorted(values[name])
+        dots = sorted(values[name])
         # Spread in height by their order, so that dots of equal value can be told apart.
-        heights = [row + 0.28 * ((number * 0.618) % 1 - 0.5) for number in range(len(found))]
-        axes.plot(found, heights, ".", color=color, alpha=0.5, markersize=8)
-        median = found[len(found) // 2]
+        heights = [row + 0.28 * ((number * 0.618) % 1 - 0.5) for number in range(len(dots))]
+        axes.plot(dots, heights, ".", color=color, alpha=0.5, markersize=8)
+        median = statistics.median_high(dots)
         axes.annotate(f"median {float(f'{median:.2g}'):g}", (median, row - 0.24), ha="center", color=color)
     axes.set_xscale(scale)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -138,7 +154,7 @@ def text_map(
     axes = new_axes(title, "first direction (no unit)", "second direction (no unit)")
     order = [*dict.fromkeys(group for group in groups if group != rest), *([rest] if rest in groups else [])]
     for group, color, marker in zip(order, COLORS, MARKERS, strict=False):
-        here = [number for number, found in enumerate(groups) if found == group]
+        here = [number for number, name in enumerate(groups) if name == group]
         look = {"color": "#BBBBBB", "marker": "."} if group == rest else {"color": color, "marker": marker, "s": 60}
         axes.scatter(places[here, 0], places[here, 1], label=group, **look)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
@@ -163,27 +179,26 @@ def growth(series: Mapping[str, Mapping[int, float]], *, title: str, x_label: st
 
 def bars(values: Mapping[str, float], *, title: str, x_label: str, alt: str, unit: str = "") -> None:
     """Horizontal bars with their values written at the ends, first entry on top."""
-    axes = new_axes(title, x_label, "")
-    names: Sequence[str] = list(values)[::-1]
-    drawn = axes.barh(names, [values[name] for name in names], color=COLORS[0])
-    axes.bar_label(drawn, fmt=lambda value: f"{value:g}{unit}", padding=4)
-    axes.grid(visible=False)
-    axes.margins(x=0.12)
-    show_figure(axes, alt)
+    grouped_bars(
+        {name: {"": value} for name, value in values.items()}, title=title, x_label=x_label, alt=alt, unit=unit
+    )
 
 
-def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, x_label: str, alt: str) -> None:
+def grouped_bars(
+    groups: Mapping[str, Mapping[str, float]], *, title: str, x_label: str, alt: str, unit: str = ""
+) -> None:
     """Horizontal bars in groups, the same measures in each, with their values at the ends; first group on top."""
     axes = new_axes(title, x_label, "")
     measures = list(next(iter(groups.values())))
     height = 0.8 / len(measures)
     for number, (measure, color) in enumerate(zip(measures, COLORS, strict=False)):
-        places = [row - 0.4 + height * (number + 0.5) for row in range(len(groups))]
-        drawn = axes.barh(places, [group[measure] for group in groups.values()], height, color=color, label=measure)
-        axes.bar_label(drawn, fmt="{:g}", padding=4)
+        heights = [row - 0.4 + height * (number + 0.5) for row in range(len(groups))]
+        drawn = axes.barh(heights, [group[measure] for group in groups.values()], height, color=color, label=measure)
+        axes.bar_label(drawn, fmt=lambda value: f"{value:g}{unit}", padding=4)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.margins(x=0.12)
-    axes.figure.legend(frameon=False, loc="outside lower right", ncols=len(measures))
+    if len(measures) > 1:
+        axes.figure.legend(frameon=False, loc="outside lower right", ncols=len(measures))
     show_figure(axes, alt)

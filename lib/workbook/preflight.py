@@ -39,7 +39,6 @@ def preflight() -> Report:
         ("chat model", check_chat_model),
         ("embedder", check_embedder),
         ("workbook folder", check_root_folder),
-        ("temporary folder", check_temporary_folder),
         ("free disk", check_disk),
     ]
     report = Report()
@@ -67,19 +66,18 @@ def check_python(version: str = sys.version.split()[0], project: Path = ROOT / "
 def check_packages(requirements: Path = ROOT / "requirements.txt") -> Row:
     """Is every package of requirements.txt that is meant for this computer installed, and in that version?"""
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
+    installed = {canonicalize_name(each.name): each.version for each in metadata.distributions()}
     lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
     pins = [Requirement(line) for line in lines if line and not line.startswith("-")]
     pins = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
-    missing, different = [], []
-    for pin in pins:
-        try:
-            version = metadata.version(pin.name)
-        except metadata.PackageNotFoundError:
-            missing.append(pin.name)
-        else:
-            if not pin.specifier.contains(version, prereleases=True):
-                different.append(f"{pin.name} is {version} and not {str(pin.specifier).lstrip('=')}")
+    missing = [pin.name for pin in pins if canonicalize_name(pin.name) not in installed]
+    different = [
+        f"{pin.name} is {version} and not {str(pin.specifier).lstrip('=')}"
+        for pin in pins
+        if (version := installed.get(canonicalize_name(pin.name))) and not pin.specifier.contains(version, True)
+    ]
     if missing:
         return Row("packages", f"{len(missing)} of {len(pins)} missing: {_some(missing)}", FAIL, _INSTALL)
     if different:
@@ -92,14 +90,11 @@ def check_kernel() -> Row:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
-        program = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
     except NoSuchKernel:
         return Row("notebook kernel", "there is none named python3", FAIL, _INSTALL)
-    here = Path(sys.executable)
-    # jupyter_client itself puts its own Python where a kernel asks for plain "python".
-    if program in ("python", "python3", f"python{sys.version_info[0]}.{sys.version_info[1]}", str(here)):
-        return Row("notebook kernel", "python3, by this Python", OK)
-    if Path(program).exists() and Path(program).parent.samefile(here.parent):
+    # Where a kernel asks for plain "python", jupyter_client itself puts its own.
+    if program.name == str(program) or program.parent.resolve() == Path(sys.executable).parent.resolve():
         return Row("notebook kernel", "python3, by this Python", OK)
     remedy = "Run `python -m ipykernel install --sys-prefix` in the workbook's environment."
     return Row("notebook kernel", f"python3 is run by another Python: {program}", FAIL, remedy)
@@ -222,18 +217,6 @@ def check_root_folder(root: Path = ROOT) -> Row:
     return Row("workbook folder", f"{root} is read-only for you", LOOK, remedy)
 
 
-def check_temporary_folder() -> Row:
-    """Is there a folder for databases that are thrown away?"""
-    remedy = "Set TMPDIR (on Windows TEMP) to a folder that you may write to."
-    try:
-        folder = Path(tempfile.gettempdir())  # raises when it finds none
-    except OSError:
-        return Row("temporary folder", "there is none that you may write to", FAIL, remedy)
-    if _writable(folder):
-        return Row("temporary folder", "you may write to it", OK)
-    return Row("temporary folder", f"{folder} is read-only for you", FAIL, remedy)
-
-
 def check_disk(folders: tuple[Path, ...] = (ROOT, Path(tempfile.gettempdir()))) -> Row:
     """Is there room for the databases and the learner's copies?"""
     free = min(shutil.disk_usage(folder).free for folder in folders)
@@ -255,11 +238,8 @@ def _without_credentials(url: str) -> str:
     """Scheme, host and path of a URL: a user, a password or a token in the query are left out."""
     from urllib.parse import urlsplit
 
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:
-        return "which can't be read as a URL"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -50,9 +50,9 @@ def test_none_is_lost_and_none_is_done_twice(engine: Engine) -> None:
         with start_practice_model(behaviour=Behaviour(first_token_ms=ANSWER_MS)) as model:
             with workers(WORKERS, engine, model=model) as crew:
                 ids = hand_in(jobs, SESSIONS)
-                drained = drain(jobs, at=dict.fromkeys(moments, crew.kill), progress=False)
+                seconds = drain(jobs, at=dict.fromkeys(moments, crew.kill), progress=False)
             found, calls = outcome(jobs, ids), model.usage.calls
-        print(f"\nkilled at {moments}: {found}, {calls} calls, {drained.seconds[-1]:.1f} s")
+        print(f"\nkilled at {moments}: {found}, {calls} calls, {seconds:.1f} s")
 
         assert (found.once, found.lost, found.twice) == (SESSIONS, 0, 0)
         assert SESSIONS <= calls <= found.tries <= SESSIONS + KILLS

@@ -9,17 +9,15 @@ from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED
 from lib.errors import InvalidInput
 from lib.llm.chat_model import DEFAULT_MODEL, cost_usd
+from lib.workbook.lesson import at_once
 from lib.workbook.trials.caching import (
-    at_once,
     bill_usd,
-    common_beginning,
     conversations,
     entry_usd,
     hit_rate,
     least_generation_usd,
     load_question_pairs,
     load_requests,
-    saved_usd,
     similarities,
     zipf_traffic,
 )
@@ -73,11 +71,11 @@ def test_an_unknown_policy_is_refused():
 
 def test_so_many_conversations_were_said_before():
     many = conversations(1000, alike=300)
-    said = [conversation.transcript[0]["text"] for conversation in many]
+    texts = [conversation.transcript[0]["text"] for conversation in many]
 
     assert len(many) == len({conversation.user_id for conversation in many}) == 1000
-    assert len(set(said)) == 700
-    assert many[-1].user_id == "zoe" and said.count(said[-1]) == 1
+    assert len(set(texts)) == 700
+    assert many[-1].user_id == "zoe" and texts.count(texts[-1]) == 1
 
 
 @pytest.mark.parametrize("alike", [-1, 990])
@@ -106,17 +104,16 @@ def test_a_bill_is_the_sum_of_the_calls():
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 1.0])
-def test_at_the_least_cost_of_a_generation_nothing_is_saved_and_nothing_lost(rate):
+def test_at_the_least_cost_of_a_generation_its_hits_pay_for_looks_and_storage(rate):
     storage = entry_usd(kilobytes=40, months=6)
-    least = least_generation_usd(rate, storage)
 
-    assert saved_usd(rate, least, storage) == pytest.approx(0, abs=1e-15)
-    assert saved_usd(rate, least * 1.1, storage) > 0 > saved_usd(rate, least * 0.9, storage)
+    least = least_generation_usd(rate, storage, lookup_usd=0.001)
+
+    assert rate * least == pytest.approx(0.001 + (1 - rate) * storage)
 
 
 def test_without_hits_nothing_pays():
     assert least_generation_usd(0, entry_usd()) == float("inf")
-    assert saved_usd(0, 1.0, entry_usd()) < 0
 
 
 def test_half_of_the_question_pairs_may_share_an_answer_and_none_is_there_twice():
@@ -140,9 +137,3 @@ def test_threads_that_start_at_once_give_back_what_they_returned_or_raised():
     found = at_once(3, lambda: 2 / next(numbers))
 
     assert sorted(map(str, found)) == ["1.0", "2.0", "division by zero"]
-
-
-def test_a_common_beginning_ends_at_the_first_difference():
-    assert common_beginning("abcx", "abcy") == 3
-    assert common_beginning("abc", "abcdef") == common_beginning("abc", "abc") == 3
-    assert common_beginning("", "abc") == common_beginning("x", "abc") == 0

@@ -9,7 +9,7 @@ from lib.errors import InvalidInput
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import PracticeModel, start_practice_model
 from lib.store.memory_store import MemoryStore
-from lib.workbook.chat_widget import chat
+from lib.workbook.chat_widget import Chat
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def part(view: widgets.VBox, kind: type) -> widgets.Widget:
 
 
 def test_say_gives_the_answer_and_the_memories(known: MemoryStore, model) -> None:
-    talk = chat(known, "ada", model=model)
+    talk = Chat(known, "ada", model=model)
 
     without = talk.say("When is my exam?")
     answer = talk.say("When is my exam?", pattern="on demand")
@@ -47,7 +47,7 @@ def test_say_gives_the_answer_and_the_memories(known: MemoryStore, model) -> Non
 
 
 def test_under_each_answer_stands_what_was_seen_and_why(known: MemoryStore, model) -> None:
-    talk = chat(known, "ada", ["on demand"], model=model)
+    talk = Chat(known, "ada", ["on demand"], model=model)
     talk.say("When is my exam?")
 
     html = talk.as_html()
@@ -58,7 +58,7 @@ def test_under_each_answer_stands_what_was_seen_and_why(known: MemoryStore, mode
 
 def test_what_the_budget_left_out_is_shown(known: MemoryStore, model) -> None:
     known.put("ada", "facts", "long", {"content": "Long story. " * 80})
-    talk = chat(known, "ada", ["at the start"], model=model, budget_tokens=150)
+    talk = Chat(known, "ada", ["at the start"], model=model, budget_tokens=150)
 
     talk.say("When is my exam?")
 
@@ -66,7 +66,7 @@ def test_what_the_budget_left_out_is_shown(known: MemoryStore, model) -> None:
 
 
 def test_text_never_becomes_html(known: MemoryStore, model) -> None:
-    talk = chat(known, "ada", ["at the start"], model=model)
+    talk = Chat(known, "ada", ["at the start"], model=model)
 
     talk.say("When is my exam? <script>alert(1)</script>")
 
@@ -74,7 +74,7 @@ def test_text_never_becomes_html(known: MemoryStore, model) -> None:
 
 
 def test_the_view_sends_what_is_in_its_box_by_the_pattern_of_its_switch(known: MemoryStore, model) -> None:
-    talk = chat(known, "ada", model=model)
+    talk = Chat(known, "ada", model=model)
     box, switch = part(talk.view, widgets.Textarea), part(talk.view, widgets.ToggleButtons)
     box.value, switch.value = "When is my exam?", "on demand"
 
@@ -86,7 +86,7 @@ def test_the_view_sends_what_is_in_its_box_by_the_pattern_of_its_switch(known: M
 
 
 def test_the_view_shows_what_was_said_without_it(known: MemoryStore, model) -> None:
-    talk = chat(known, "ada", model=model)
+    talk = Chat(known, "ada", model=model)
     talk.say("When is my exam?", pattern="proactive")
 
     view = talk.view
@@ -96,7 +96,7 @@ def test_the_view_shows_what_was_said_without_it(known: MemoryStore, model) -> N
 
 
 def test_a_failure_is_shown_and_keeps_the_text_in_the_box(known: MemoryStore, model, server: PracticeModel) -> None:
-    talk = chat(known, "ada", model=model)
+    talk = Chat(known, "ada", model=model)
     box, button = part(talk.view, widgets.Textarea), part(talk.view, widgets.Button)
     box.value, server.behaviour.failures = "When is my exam?", ["500"]
 
@@ -109,4 +109,4 @@ def test_a_failure_is_shown_and_keeps_the_text_in_the_box(known: MemoryStore, mo
 @pytest.mark.parametrize("patterns", ["none", [], ["none", "always"]])
 def test_patterns_are_a_list_of_known_ones(store: MemoryStore, model, patterns: object) -> None:
     with pytest.raises(InvalidInput, match="proactive"):
-        chat(store, "ada", patterns, model=model)
+        Chat(store, "ada", patterns, model=model)

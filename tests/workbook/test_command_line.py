@@ -430,7 +430,7 @@ def test_a_cell_that_fails_leaves_the_notebook_and_is_named(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert code == 1
     assert path.read_bytes() == before
-    assert f"{path}, cell 2, which begins with '# why'" in printed
+    assert f"{path} was left as it was" in printed and "# why\nx / 0" in printed
     assert "ZeroDivisionError: division by zero" in printed
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ipynb"]
 
@@ -647,7 +647,7 @@ def test_a_check_that_breaks_hides_neither_the_others_nor_a_secret(monkeypatch):
 
     report = preflight.preflight()
 
-    assert len(report) == 10
+    assert len(report) == 9
     assert "could not be checked (KeyError)" in repr(report)
     assert "sk-secret" not in repr(report)
     assert not report.passed
@@ -658,4 +658,4 @@ def test_a_report_shows_as_a_table_with_its_text_escaped():
 
     html = report._repr_html_()
 
-    assert html.startswith("<table>") and "&lt;b&gt;" in html
+    assert "<table" in html and "&lt;b&gt;" in html

@@ -1,17 +1,17 @@
 """The thresholds are those that their rules choose on the data for development, and what they give is what is said."""
 
+from statistics import fmean
+
 import pytest
+from conftest import empty
 from sqlalchemy import Engine
 
 from lib.agent.system_prompt import SPEAK_FROM, proactive_memories
 from lib.retrieval.search import KNOWN_FROM, retrieve
-from lib.workbook.lesson import load_moments, load_questions, store_people
+from lib.workbook.lesson import load_memories, load_moments, load_questions, store_people
 from lib.workbook.trials.moments import (
     MIN_PRECISION,
-    MIN_QUIET,
     choose_to_speak,
-    choose_what_is_known,
-    known_curve,
     speak_curve,
     wilson,
 )
@@ -55,16 +55,22 @@ def test_the_curve_counts_what_a_chat_would_bring_up(engine: Engine) -> None:
     assert row["brought_up"] == sum(map(len, brought_up))
 
 
-def test_what_is_known_has_the_threshold_that_its_rule_chooses(engine: Engine) -> None:
-    store = store_people(engine)
+@pytest.mark.parametrize(("split", "quiet", "kept"), [("dev", 1.0, 0.45), ("test", 0.85, 0.5)])
+def test_the_threshold_of_what_is_known_is_quiet_where_nothing_is(sqlite_engine, split, quiet, kept) -> None:
+    """On dev it is a little above the lowest threshold that is quiet on all; see the comment at KNOWN_FROM."""
+    store = store_people(empty(sqlite_engine))
+    addresses = {memory["id"]: (memory["namespace"], memory["key"]) for memory in load_memories()}
+    silences, hits = [], []
+    for question in load_questions(split):
+        ranked = retrieve(store, question["person"], question["question"], limit=5)
+        wanted = {addresses[name] for name in question["answers"]}
+        right = [scored for scored in ranked if (scored.item.namespace, scored.item.key) in wanted]
+        if not wanted:
+            silences.append(all(scored.relevance < KNOWN_FROM for scored in ranked))
+        elif right:
+            hits.append(any(scored.relevance >= KNOWN_FROM for scored in right))
 
-    rows = known_curve(store, load_questions("dev"))
-    (tested,) = known_curve(store, load_questions("test"), thresholds=[KNOWN_FROM])
-
-    assert choose_what_is_known(rows) == pytest.approx(KNOWN_FROM, abs=NEAR)
-    chosen = next(row for row in rows if row["threshold"] == KNOWN_FROM)
-    assert chosen["quiet"] >= MIN_QUIET and chosen["kept"] >= 0.45
-    assert tested["quiet"] >= 0.85 and tested["kept"] >= 0.5
+    assert fmean(silences) >= quiet and fmean(hits) >= kept
 
 
 def test_a_question_that_no_memory_answers_surfaces_nothing(engine: Engine) -> None:
@@ -78,11 +84,10 @@ def test_a_question_that_no_memory_answers_surfaces_nothing(engine: Engine) -> N
 
 
 def test_where_no_threshold_is_good_enough_none_is_chosen() -> None:
-    bad = {"threshold": 0.3, "precision": 0.5, "recall": 0.2, "quiet": 0.5}
-    silent = {"threshold": 0.6, "precision": 1.0, "recall": 0.0, "quiet": 0.5}
+    bad = {"threshold": 0.3, "precision": 0.5, "recall": 0.2}
+    silent = {"threshold": 0.6, "precision": 1.0, "recall": 0.0}
 
     assert choose_to_speak([bad, silent]) is None
-    assert choose_what_is_known([bad, silent]) is None
 
 
 def test_of_equal_thresholds_the_more_careful_one_is_chosen() -> None:

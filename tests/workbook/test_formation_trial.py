@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.workbook.lesson import load_memories, load_sessions
-from lib.workbook.trials.formation import Trial, Trials, _right, percentile, try_strategies
+from lib.workbook.trials import Results
+from lib.workbook.trials.formation import Trial, _right, try_strategies
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,8 @@ def test_a_table_of_trials_shows_their_numbers() -> None:
     trial = Trial("hot path", 2, [10.0, 30.0], 4, 1_000_000, 0, "practice-model", [("a", 1, "semantic", 1)])
     trial.right, trial.gold = Counter(semantic=1), Counter(semantic=2)
 
-    (row,) = Trials([trial]).rows()
+    (row,) = Results([trial]).rows()
 
     assert row["added mean, ms"] == 20 and row["precision"] == 1 and row["recall"] == 0.5
     assert row["USD per 1,000 turns"] == 375
-    assert "hot path" in Trials([trial])._repr_html_()
-
-
-def test_percentiles_of_few_and_of_none() -> None:
-    assert percentile([], 95) == 0
-    assert percentile([7], 50) == percentile([7], 95) == 7
+    assert "hot path" in Results([trial])._repr_html_()

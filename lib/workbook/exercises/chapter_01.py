@@ -10,18 +10,18 @@ from lib.workbook.lesson import load_memories
 
 @exercise("1.1")
 def parse_moment(answer):
-    found = answer("2026-03-03T19:30:00+01:00")
-    if not isinstance(found, datetime):
-        wrong(f"return a datetime; this is a {type(found).__name__}. datetime.fromisoformat reads the text.")
-    if found.utcoffset() is None:
+    result = answer("2026-03-03T19:30:00+01:00")
+    if not isinstance(result, datetime):
+        wrong(f"return a datetime; this is a {type(result).__name__}. datetime.fromisoformat reads the text.")
+    if result.utcoffset() is None:
         wrong("the datetime that you return has no time zone, so nobody can compare it.")
-    if found != datetime(2026, 3, 3, 18, 30, tzinfo=UTC):
+    if result != datetime(2026, 3, 3, 18, 30, tzinfo=UTC):
         wrong(
-            f"19:30 at +01:00 is 18:30 in UTC, and you return {found.isoformat()}. "
+            f"19:30 at +01:00 is 18:30 in UTC, and you return {result.isoformat()}. "
             "replace(tzinfo=UTC) only changes the label; astimezone(UTC) converts."
         )
-    if found.tzinfo != UTC:
-        wrong(f"the instant is right, but it is written as {found.isoformat()}; convert it with astimezone(UTC).")
+    if result.tzinfo != UTC:
+        wrong(f"the instant is right, but it is written as {result.isoformat()}; convert it with astimezone(UTC).")
     bare = answer("2026-03-03T19:30:00")
     if bare != datetime(2026, 3, 3, 19, 30, tzinfo=UTC):
         wrong("a text without an offset is in UTC here; yours becomes " + str(bare))
@@ -46,10 +46,10 @@ def episode(answer):
 @exercise("1.3")
 def place(answer):
     for memory in load_memories("tomas")[:12]:
-        found = answer(memory)
-        if not isinstance(found, tuple) or len(found) != 3:
+        result = answer(memory)
+        if not isinstance(result, tuple) or len(result) != 3:
             wrong("return three things: namespace, key, value.")
-        namespace, key, value = found
+        namespace, key, value = result
         if namespace != memory["namespace"]:
             wrong(f"{memory['id']} belongs into {memory['namespace']!r}, and you put it into {namespace!r}.")
         if key == memory["id"]:

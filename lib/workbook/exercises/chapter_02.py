@@ -56,15 +56,15 @@ def newest(answer):
     clock.now += timedelta(hours=1)
     store.put("zoe", "facts", "job", {"content": "in another namespace"})
     store.put("tomas", "goals", "goal_9", {"content": "of another user"})
-    found = answer(store, "zoe", "goals")
-    if found in ("in another namespace", "of another user"):
-        wrong(f"you return a memory {found}. Search with the user and the namespace that were asked for.")
-    if found == "first":
+    result = answer(store, "zoe", "goals")
+    if result in ("in another namespace", "of another user"):
+        wrong(f"you return a memory {result}. Search with the user and the namespace that were asked for.")
+    if result == "first":
         wrong("that is the oldest one. search() gives the newest first.")
-    if not isinstance(found, str):
-        wrong(f'return the text in "content", not a {type(found).__name__}.')
-    if found != "third":
-        wrong(f"the newest is 'third', and you return {found!r}.")
+    if not isinstance(result, str):
+        wrong(f'return the text in "content", not a {type(result).__name__}.')
+    if result != "third":
+        wrong(f"the newest is 'third', and you return {result!r}.")
     store.put("zoe", "goals", "goal_0", {"content": "first, changed"})
     if answer(store, "zoe", "goals") != "first, changed":
         wrong("an updated memory is the newest one again; did you keep an answer from before?")
@@ -99,16 +99,16 @@ def export(answer):
     store.put_many("zoe", [("facts", f"fact_{n}", {"content": f"Fact {n}"}) for n in range(25)])
     store.put("zoe", "goals", "fact_1", {"content": "A goal with the key of a fact"})
     store.put("tomas", "facts", "fact_1", {"content": "Of Tomás"})
-    found = answer(store, "zoe")
-    if not isinstance(found, dict) or set(found) != {"facts", "goals"}:
+    result = answer(store, "zoe")
+    if not isinstance(result, dict) or set(result) != {"facts", "goals"}:
         wrong('return a dict with one entry a namespace: {"facts": {…}, "goals": {…}}.')
-    if len(found["facts"]) == 10:
+    if len(result["facts"]) == 10:
         wrong("only ten facts: search() stops at 10 unless told otherwise. See `limit` in its docstring.")
-    if len(found["facts"]) != 25:
-        wrong(f"there are 25 facts, and you export {len(found['facts'])}.")
-    if found["facts"].get("fact_1") != {"content": "Fact 1"}:
-        wrong(f"under facts / fact_1 stands {found['facts'].get('fact_1')!r} instead of the value.")
-    if found["goals"] != {"fact_1": {"content": "A goal with the key of a fact"}}:
+    if len(result["facts"]) != 25:
+        wrong(f"there are 25 facts, and you export {len(result['facts'])}.")
+    if result["facts"].get("fact_1") != {"content": "Fact 1"}:
+        wrong(f"under facts / fact_1 stands {result['facts'].get('fact_1')!r} instead of the value.")
+    if result["goals"] != {"fact_1": {"content": "A goal with the key of a fact"}}:
         wrong("the goal is missing or wrong: two namespaces may use one key.")
     if answer(store, "nobody") != {}:
         wrong("for a user without memories, return an empty dict.")

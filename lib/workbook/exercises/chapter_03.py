@@ -54,13 +54,13 @@ def last_time(answer):
     clock.now += timedelta(days=1)
     store.put("zoe", "facts", "f", {"content": "a fact", "topics": ["exam"]})
     store.put("tomas", "episodes", "e", {"content": "of another user", "topics": ["exam"]})
-    found = answer(store, "zoe", "exam")
-    if found == "a cat":
+    result = answer(store, "zoe", "exam")
+    if result == "a cat":
         wrong("that is the newest episode, but it's on another topic. search() has `topics`.")
-    if found == "a fact":
+    if result == "a fact":
         wrong('that is a fact. Search in the namespace "episodes".')
-    if found != "second exam":
-        wrong(f"the newest episode on that topic is 'second exam', and you return {found!r}.")
+    if result != "second exam":
+        wrong(f"the newest episode on that topic is 'second exam', and you return {result!r}.")
 
 
 @exercise("3.4")

@@ -22,10 +22,10 @@ def is_urgent(answer):
         "": (False, "nothing was said"),
     }
     for text, (right, why) in cases.items():
-        found = answer(text)
-        if found is not True and found is not False:
-            wrong(f"return True or False, not {found!r}.")
-        if found != right:
+        result = answer(text)
+        if result is not True and result is not False:
+            wrong(f"return True or False, not {result!r}.")
+        if result != right:
             wrong(f"{text!r} should give {right}: {why}.")
 
 
@@ -38,11 +38,11 @@ def changes(answer):
         clock.now += timedelta(days=1)
         store.put("zoe", "facts", "exam", {"content": text})
         expected = (0, 1, 1, 2)[number]
-        found = answer(store, "zoe", "facts", "exam")
-        if found == expected + 1:
+        result = answer(store, "zoe", "facts", "exam")
+        if result == expected + 1:
             wrong("you count the versions. The first one was written, not replaced.")
-        if found != expected:
-            wrong(f"after {number + 1} puts the memory was replaced {expected} times, and you say {found!r}.")
+        if result != expected:
+            wrong(f"after {number + 1} puts the memory was replaced {expected} times, and you say {result!r}.")
 
 
 @exercise("4.3")
@@ -56,11 +56,11 @@ def as_of(answer):
         store.put("zoe", "facts", "exam", {"content": text})
     cases = {0: None, 1: "22 May", 5: "22 May", 10: "18 June", 19: "18 June", 20: "14 August", 99: "14 August"}
     for days, text in cases.items():
-        found = answer(store, "zoe", "facts", "exam", start + timedelta(days=days))
+        result = answer(store, "zoe", "facts", "exam", start + timedelta(days=days))
         right = None if text is None else {"content": text}
-        if found != right:
+        if result != right:
             hint = " A version holds from the moment when it was written." if days in (1, 10, 20) else ""
-            wrong(f"{days} days after the start it was {right!r}, and you return {found!r}.{hint}")
+            wrong(f"{days} days after the start it was {right!r}, and you return {result!r}.{hint}")
 
 
 @exercise("4.4")

@@ -12,14 +12,14 @@ def half_life_hours(answer):
         wrong("that is a number. Pass the function itself: it is tried with other ages, too.")
     cases = {(24, 0.5): 24, (48, 0.25): 24, (72, 0.2): 31.01, (10, 0.9): 65.79}
     for (age, weight), right in cases.items():
-        found = answer(age, weight)
-        if not isinstance(found, int | float):
-            wrong(f"return a number of hours, not {found!r}.")
-        if abs(found - right) > 0.01 * right:
-            if abs(found - age * log2(1 / weight)) < 0.01:
+        result = answer(age, weight)
+        if not isinstance(result, int | float):
+            wrong(f"return a number of hours, not {result!r}.")
+        if abs(result - right) > 0.01 * right:
+            if abs(result - age * log2(1 / weight)) < 0.01:
                 wrong("you multiply by the number of halvings. The age is so many half-lives long: divide by it.")
             wrong(
-                f"a weight of {weight} after {age} hours is a half-life of {right:.1f} hours, and you say {found:.1f}."
+                f"a weight of {weight} after {age} hours is a half-life of {right:.1f} hours, and you say {result:.1f}."
             )
 
 
@@ -32,10 +32,10 @@ def my_recall(answer):
         ((["a", "b", "c", "d"], ["b", "d"], 5), 1.0, " There may be fewer than k."),
         (([], ["a"], 5), 0.0, ""),
     ]
-    for (found, wanted, k), right, why in cases:
-        given = answer(found, wanted, k)
+    for (ranked, wanted, k), right, why in cases:
+        given = answer(ranked, wanted, k)
         if given != right:
-            wrong(f"of {found}, with {wanted} wanted and k = {k}, recall is {right}, and you return {given!r}.{why}")
+            wrong(f"of {ranked}, with {wanted} wanted and k = {k}, recall is {right}, and you return {given!r}.{why}")
 
 
 @exercise("5.3")
@@ -46,10 +46,10 @@ def rank(answer):
     old_right = {"name": "old and right", "relevance": 0.8, "age_days": 180}
     new_wrong = {"name": "new and irrelevant", "relevance": 0.3, "age_days": 0}
     new_version = {"name": "new version", "relevance": 0.75, "age_days": 1}
-    found = answer([new_wrong, old_right])
-    if not isinstance(found, list) or not all(isinstance(memory, dict) for memory in found):
-        wrong(f"return the memories themselves, as a list of dicts, not {found!r}.")
-    if named(found) != ["old and right", "new and irrelevant"]:
+    result = answer([new_wrong, old_right])
+    if not isinstance(result, list) or not all(isinstance(memory, dict) for memory in result):
+        wrong(f"return the memories themselves, as a list of dicts, not {result!r}.")
+    if named(result) != ["old and right", "new and irrelevant"]:
         wrong("half a year old and relevant belongs above new and irrelevant. Do you multiply with age?")
     if named(answer([old_right, new_version])) != ["new version", "old and right"]:
         wrong("0.75 and a day old gets a bonus of nearly 0.1, and belongs above 0.8 and half a year old.")
@@ -78,13 +78,13 @@ def current(answer):
         ("exam_place", date(2026, 5, 7), "Lund"),
     ]
     right = {"exam_date": "25 September", "cat": "Pixel", "exam_place": "Lund"}
-    found = answer(memories)
-    if not isinstance(found, dict):
-        wrong(f"return a dict, not {type(found).__name__}.")
-    if set(found) != set(right):
-        wrong(f"the keys without their numbers are {sorted(right)}, and yours are {sorted(map(str, found))}.")
+    result = answer(memories)
+    if not isinstance(result, dict):
+        wrong(f"return a dict, not {type(result).__name__}.")
+    if set(result) != set(right):
+        wrong(f"the keys without their numbers are {sorted(right)}, and yours are {sorted(map(str, result))}.")
     for key, content in right.items():
-        if found[key] != content:
-            wrong(f"the newest of {key} is {content!r}, and you return {found[key]!r}. The newest day counts.")
+        if result[key] != content:
+            wrong(f"the newest of {key} is {content!r}, and you return {result[key]!r}. The newest day counts.")
     if answer([]) != {}:
         wrong("of no memories, none is current: return an empty dict.")

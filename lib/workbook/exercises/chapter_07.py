@@ -19,13 +19,13 @@ def with_driver(answer):
         "postgresql://zoe:postgres://x@db.example/postgres": "postgresql+psycopg://zoe:postgres://x@db.example/postgres",
     }
     for url, right in cases.items():
-        found = answer(url)
-        if not isinstance(found, str):
-            wrong(f"return a text, not {found!r}.")
-        if found.startswith("postgresql+psycopgql") or "psycopg+psycopg" in found:
-            wrong(f"{url} becomes {found}: the end of the old scheme is still there.")
-        if found != right:
-            wrong(f"{url} should become {right}, and you return {found}.")
+        result = answer(url)
+        if not isinstance(result, str):
+            wrong(f"return a text, not {result!r}.")
+        if result.startswith("postgresql+psycopgql") or "psycopg+psycopg" in result:
+            wrong(f"{url} becomes {result}: the end of the old scheme is still there.")
+        if result != right:
+            wrong(f"{url} should become {right}, and you return {result}.")
 
 
 @exercise("7.2")
@@ -37,24 +37,24 @@ def pool(answer):
         ((10, 1, 1, 9), (1, 0), " One connection: kept open, and no overflow."),
     ]
     for given, right, why in cases:
-        found = answer(*given)
-        if not isinstance(found, tuple) or len(found) != 2:
-            wrong(f"return a pair (pool_size, max_overflow), not {found!r}.")
-        if any(not isinstance(number, int) for number in found):
-            wrong(f"for {given} you return {found}: connections are whole numbers.")
+        result = answer(*given)
+        if not isinstance(result, tuple) or len(result) != 2:
+            wrong(f"return a pair (pool_size, max_overflow), not {result!r}.")
+        if any(not isinstance(number, int) for number in result):
+            wrong(f"for {given} you return {result}: connections are whole numbers.")
         limit, reserved, machines, processes = given
-        if sum(found) * machines * processes > limit - reserved:
+        if sum(result) * machines * processes > limit - reserved:
             wrong(
-                f"for {given} you return {found}: {sum(found)} x {machines * processes} processes are "
-                f"{sum(found) * machines * processes} connections, and {limit - reserved} are free."
+                f"for {given} you return {result}: {sum(result)} x {machines * processes} processes are "
+                f"{sum(result) * machines * processes} connections, and {limit - reserved} are free."
             )
-        if found != right:
-            wrong(f"for {given} it is {right}, and you return {found}.{why}")
+        if result != right:
+            wrong(f"for {given} it is {right}, and you return {result}.{why}")
     try:
-        found = answer(10, 3, 4, 2)
+        result = answer(10, 3, 4, 2)
     except ValueError:
         return
-    wrong(f"8 processes can't share 7 connections; raise a ValueError instead of returning {found!r}.")
+    wrong(f"8 processes can't share 7 connections; raise a ValueError instead of returning {result!r}.")
 
 
 @exercise("7.3")
@@ -123,16 +123,16 @@ def remind(answer):
 @exercise("7.5")
 def shard_of(answer):
     users = [f"user_{number}" for number in range(1000)] + ["Zoë", "日本", "a" * 50]
-    found = [answer(user, 8) for user in users]
-    for user, shard in zip(users, found, strict=True):
+    result = [answer(user, 8) for user in users]
+    for user, shard in zip(users, result, strict=True):
         if not isinstance(shard, int) or isinstance(shard, bool) or not 0 <= shard < 8:
             wrong(f"{user!r} is on shard {shard!r}; return a whole number from 0 to 7.")
     elsewhere = FunctionType(answer.__code__, {**answer.__globals__, "hash": lambda value: hash(("x", value))})
-    if not answer.__closure__ and [elsewhere(user, 8) for user in users] != found:
+    if not answer.__closure__ and [elsewhere(user, 8) for user in users] != result:
         wrong("Python's hash() of a text is another one in each process: the next process would look elsewhere.")
-    if found != [answer(user, 8) for user in users]:
+    if result != [answer(user, 8) for user in users]:
         wrong("asked twice, it gives two answers: then nobody finds their memories again.")
-    smallest = min(Counter(found[:1000]).get(shard, 0) for shard in range(8))
+    smallest = min(Counter(result[:1000]).get(shard, 0) for shard in range(8))
     if smallest < 80:
         wrong(f"of 1,000 users, one shard has {smallest}: spread them evenly, by a hash of the whole id.")
     if {answer(user, 3) for user in users} != {0, 1, 2}:

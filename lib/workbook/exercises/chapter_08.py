@@ -62,9 +62,9 @@ def scope_of(answer):
     if answer({"memories"}, "tomas") == for_user("zoe"):
         wrong("Tomás's memories are in Zoë's scope: use the user_id that you are given.")
     for parts in (*shared, *personal):
-        found = answer(set(parts), "zoe")
-        if found not in (SHARED, for_user("zoe")):
-            wrong(f"return SHARED or for_user(user_id), not {found!r}.")
+        result = answer(set(parts), "zoe")
+        if result not in (SHARED, for_user("zoe")):
+            wrong(f"return SHARED or for_user(user_id), not {result!r}.")
     for parts in shared:
         if answer(set(parts), "zoe") != SHARED:
             wrong(f"{sorted(parts)} are nobody's: for each user by themself, every learner would pay for the lesson.")
@@ -85,14 +85,14 @@ def least_hit_rate(answer):
         ((0.002, 0.002, 0.001), 0.75, "Hits store nothing: of four requests with three hits, one is stored."),
     ]
     for given, right, why in cases:
-        found = answer(*given)
-        if not isinstance(found, int | float) or isinstance(found, bool):
-            wrong(f"for {given} it is {right:g}, and you return {found!r}. {why}")
-        if abs(found - right) > 1e-9:
-            wrong(f"for {given} it is {right:g}, and you return {found:g}. {why}")
-    found = answer(0.001, 0.001, 0.002)
-    if found is not None:
-        wrong(f"if a look costs more than a generation, it never pays: return None, not {found!r}.")
+        result = answer(*given)
+        if not isinstance(result, int | float) or isinstance(result, bool):
+            wrong(f"for {given} it is {right:g}, and you return {result!r}. {why}")
+        if abs(result - right) > 1e-9:
+            wrong(f"for {given} it is {right:g}, and you return {result:g}. {why}")
+    result = answer(0.001, 0.001, 0.002)
+    if result is not None:
+        wrong(f"if a look costs more than a generation, it never pays: return None, not {result!r}.")
 
 
 @exercise("8.4")

@@ -2,11 +2,9 @@
 
 import csv
 import random
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 from lib.errors import InvalidInput, shown
@@ -60,12 +58,12 @@ def conversations(count: int, *, alike: int) -> list[TrialConversation]:
     openings = [f"I'm new here. I prefer short answers. I want to pass {number} exams." for number in range(2, 12)]
     if not 0 <= alike <= count - len(openings) - 1:
         raise InvalidInput(f"alike must be from 0 to {count - len(openings) - 1} of {count}, not {shown(alike)}.")
-    said = [openings[number % len(openings)] for number in range(alike + len(openings))]
-    said += [f"My house number is {number}. I prefer short answers." for number in range(count - len(said))]
+    texts = [openings[number % len(openings)] for number in range(alike + len(openings))]
+    texts += [f"My house number is {number}. I prefer short answers." for number in range(count - len(texts))]
     users = [*(f"user {number}" for number in range(count - 1)), "zoe"]
     return [
         TrialConversation(user, [{"turn": 1, "speaker": "user", "text": text}])
-        for user, text in zip(users, said, strict=True)
+        for user, text in zip(users, texts, strict=True)
     ]
 
 
@@ -157,45 +155,13 @@ def entry_usd(kilobytes: float = 4, months: float = 1, *, usd_per_gb_month: floa
     return kilobytes / 1_000_000 * months * usd_per_gb_month
 
 
-def saved_usd(hit_rate: float, generation_usd: float, storage_usd: float, *, lookup_usd: float = LOOKUP_USD) -> float:
-    """What a cache saves with each request; less than 0, if it costs more than it saves.
+def least_generation_usd(hit_rate: float, storage_usd: float, *, lookup_usd: float = LOOKUP_USD) -> float:
+    """Return what a content has to cost at least for a cache to pay. Infinite for a hit rate of 0.
 
     Every request is looked up, hits aren't generated, and each miss stores one content.
-    hit_rate: 0 to 1. generation_usd: of one content. storage_usd: of one content, for as long as it is kept.
+    hit_rate: 0 to 1. storage_usd: of one content, for as long as it is kept.
 
-    >>> round(saved_usd(0.5, 0.02, 0.0, lookup_usd=0.0), 3)
-    0.01
+    >>> round(least_generation_usd(0.5, 0.02, lookup_usd=0.0), 3)
+    0.02
     """
-    return hit_rate * generation_usd - lookup_usd - (1 - hit_rate) * storage_usd
-
-
-def least_generation_usd(hit_rate: float, storage_usd: float, *, lookup_usd: float = LOOKUP_USD) -> float:
-    """What a content has to cost at least for a cache to pay: where `saved_usd` is 0. Infinite for a hit rate of 0."""
     return (lookup_usd + (1 - hit_rate) * storage_usd) / hit_rate if hit_rate else float("inf")
-
-
-def common_beginning(first: str, second: str) -> int:
-    """How many characters two texts have in common from the start; what a provider's cache can reuse of a prompt.
-
-    >>> common_beginning("What is S3?", "What is SQS?")
-    9
-    """
-    for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return place
-    return min(len(first), len(second))
-
-
-def at_once(count: int, action: Callable[[], Any]) -> list[Any]:
-    """Call it in so many threads, all at one moment; returns what each returned, or the error that it raised."""
-    start = Barrier(count)
-
-    def run(_: int) -> Any:
-        start.wait()
-        try:
-            return action()
-        except Exception as error:
-            return error
-
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(run, range(count)))

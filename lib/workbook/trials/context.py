@@ -1,4 +1,4 @@
-"""Ways of putting memories into the prompt, tried on labelled moments: what each costs, what the model gets to see."""
+"""Patterns of putting memories into the prompt, tried on labelled moments: their cost, and what the model sees."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

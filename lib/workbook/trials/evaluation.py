@@ -8,14 +8,13 @@ from statistics import mean
 from typing import Any
 
 from lib.errors import InvalidInput
-from lib.html_table import html_table
 from lib.store.memory_store import MemoryStore
 
 KINDS = ("same_words", "paraphrase", "changed_fact", "time", "several", "nothing")
 Retriever = Callable[[str, str], Sequence[str]]  # (user_id, question) -> ids, best first
 
 
-def recall_at(found: Sequence[str], wanted: Iterable[str], k: int) -> float:
+def recall_at(ranked: Sequence[str], wanted: Iterable[str], k: int) -> float:
     """Share of the wanted ids that are among the first k found.
 
     >>> recall_at(["a", "b", "c"], ["c", "d"], 2), recall_at(["a", "b", "c"], ["c", "d"], 3)
@@ -24,43 +23,39 @@ def recall_at(found: Sequence[str], wanted: Iterable[str], k: int) -> float:
     wanted = set(wanted)
     if not wanted:
         raise InvalidInput("recall has no meaning where nothing is wanted; look at what was surfaced instead.")
-    return len(wanted & set(found[:k])) / len(wanted)
+    return len(wanted & set(ranked[:k])) / len(wanted)
 
 
-def reciprocal_rank(found: Sequence[str], wanted: Iterable[str]) -> float:
-    """1 / place of the first wanted id; 0 if none was found. Its mean over questions is MRR.
+def reciprocal_rank(ranked: Sequence[str], wanted: Iterable[str]) -> float:
+    """1 / rank of the first wanted id; 0 if none was found. Its mean over questions is MRR.
 
     >>> reciprocal_rank(["a", "b"], ["b"]), reciprocal_rank(["a"], ["b"])
     (0.5, 0.0)
     """
     wanted = set(wanted)
-    return next((1 / place for place, found_id in enumerate(found, 1) if found_id in wanted), 0.0)
+    return next((1 / rank for rank, memory_id in enumerate(ranked, 1) if memory_id in wanted), 0.0)
 
 
-def newest_first(found: Sequence[str], newest: str, older: Iterable[str]) -> bool:
-    """Whether the newest version stands above all older ones; not if it wasn't found at all.
+def newest_first(ranked: Sequence[str], newest: str, older: Iterable[str]) -> bool:
+    """Whether the newest version stands above all older ones; not if it wasn't ranked at all.
 
     >>> newest_first(["new", "old"], "new", ["old"]), newest_first(["old", "new"], "new", ["old"])
     (True, False)
     """
     older = set(older)
-    return next((found_id == newest for found_id in found if found_id == newest or found_id in older), False)
+    return next((memory_id == newest for memory_id in ranked if memory_id == newest or memory_id in older), False)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a way of retrieving reached, question by question."""
+    """What a strategy of retrieval reached, question by question."""
 
     name: str
     rows: tuple[dict[str, Any], ...]  # kind, recall, reciprocal_rank, newest_first (changed facts), surfaced
 
-    def mean(self, measure: str, kind: str | None = None, *, but: str | None = None) -> float:
-        """Mean of a measure over the questions that have it: all, of one kind, or of all kinds but one."""
-        values = [
-            row[measure]
-            for row in self.rows
-            if row[measure] is not None and kind in (None, row["kind"]) and row["kind"] != but
-        ]
+    def mean(self, measure: str, kind: str | None = None) -> float:
+        """Return the mean of a measure over the questions that have it, all of them or those of one kind."""
+        values = [row[measure] for row in self.rows if row[measure] is not None and kind in (None, row["kind"])]
         return mean(values) if values else float("nan")
 
     def by_kind(self, measure: str = "recall") -> dict[str, float]:
@@ -68,28 +63,14 @@ class Evaluation:
         kinds = [kind for kind in KINDS if any(row["kind"] == kind and row[measure] is not None for row in self.rows)]
         return {kind: self.mean(measure, kind) for kind in kinds}
 
-    def summary(self) -> dict[str, Any]:
-        """The means that a table of several ways shows, in percent but for MRR."""
+    def row(self) -> dict[str, Any]:
+        """Return the means that a table of several strategies shows, in percent but for MRR."""
         return {
             "retrieval": self.name,
             "recall@5, %": round(100 * self.mean("recall")),
             "MRR": round(self.mean("reciprocal_rank"), 2),
             "newest first, %": round(100 * self.mean("newest_first")),
         }
-
-
-class Evaluations(list[Evaluation]):
-    """Several ways side by side. In a notebook they show as a table."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [evaluation.summary() for evaluation in self]
-
-    def __repr__(self) -> str:
-        return "\n".join(str(row) for row in self.rows())
-
-    def _repr_html_(self) -> str:
-        rows = self.rows()
-        return html_table(tuple(rows[0]), [tuple(row.values()) for row in rows]) if rows else "<em>nothing yet</em>"
 
 
 def evaluate(
@@ -104,17 +85,17 @@ def evaluate(
     versions = older_versions(memories)
     rows = []
     for question in questions:
-        found = list(retriever(question["person"], question["question"]))
+        ranked = list(retriever(question["person"], question["question"]))
         wanted = question["answers"]
         changed = question["kind"] == "changed_fact"
         rows.append(
             {
                 "id": question["id"],
                 "kind": question["kind"],
-                "recall": recall_at(found, wanted, k) if wanted else None,
-                "reciprocal_rank": reciprocal_rank(found, wanted) if wanted else None,
-                "newest_first": newest_first(found, wanted[0], versions[wanted[0]]) if changed else None,
-                "surfaced": bool(found),
+                "recall": recall_at(ranked, wanted, k) if wanted else None,
+                "reciprocal_rank": reciprocal_rank(ranked, wanted) if wanted else None,
+                "newest_first": newest_first(ranked, wanted[0], versions[wanted[0]]) if changed else None,
+                "surfaced": bool(ranked),
             }
         )
     return Evaluation(name, tuple(rows))
@@ -128,7 +109,7 @@ def older_versions(memories: Iterable[Mapping[str, Any]]) -> dict[str, list[str]
             before[memory["superseded_by"]].append(memory["id"])
 
     def all_before(memory_id: str) -> list[str]:
-        return [found for each in before[memory_id] for found in (each, *all_before(each))]
+        return [older for each in before[memory_id] for older in (each, *all_before(each))]
 
     return defaultdict(list, {memory_id: all_before(memory_id) for memory_id in list(before)})
 

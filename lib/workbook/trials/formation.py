@@ -1,24 +1,26 @@
-"""Ways of forming memories, tried on recorded conversations: what each costs in a turn, and what it finds."""
+"""Strategies of forming memories, tried on recorded conversations: what each costs in a turn, and what it finds."""
 
-import math
 import re
-import time
+import timeit
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from langchain_core.callbacks import BaseCallbackHandler
 from sqlalchemy import Engine
 from tqdm.auto import tqdm
 
 from lib.agent.tool_agent import AGENT_PROMPT, WHEN_TO_REMEMBER, memory_agent
 from lib.formation.extraction import extract_pending
 from lib.formation.session_log import SessionLog
-from lib.html_table import html_table
 from lib.llm.chat_model import cost_usd
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC
 from lib.workbook.lesson import Clock, day
+from lib.workbook.trials import Results
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
@@ -28,7 +30,7 @@ STRATEGIES = ("hot path", "background", "hybrid")
 
 @dataclass
 class Trial:
-    """One way of forming memories, on one person's conversations."""
+    """One strategy of forming memories, on one person's conversations."""
 
     strategy: str
     user_turns: int = 0
@@ -65,31 +67,21 @@ class Trial:
         """Mean number of the user's turns until a memory can be used; 1 is the very next one."""
         return sum(turns for *_, turns in self.stored) / len(self.stored) if self.stored else 0.0
 
-
-class Trials(list[Trial]):
-    """Trials side by side; shows as a table in a notebook."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A dict for each trial, for pandas or a plot. Times in milliseconds, cost in USD."""
-        return [
-            {
-                "strategy": trial.strategy,
-                "added mean, ms": round(sum(trial.added_ms) / max(len(trial.added_ms), 1)),
-                "added p50, ms": round(percentile(trial.added_ms, 50)),
-                "added p95, ms": round(percentile(trial.added_ms, 95)),
-                "model calls": trial.calls,
-                "tokens": trial.input_tokens + trial.output_tokens,
-                "USD per 1,000 turns": round(trial.usd_per_1000_turns, 2),
-                "usable after, turns": round(trial.usable_after, 1),
-                "precision": round(trial.precision, 2),
-                "recall": round(trial.recall, 2),
-            }
-            for trial in self
-        ]
-
-    def _repr_html_(self) -> str:
-        rows = self.rows()
-        return html_table(tuple(rows[0]), [tuple(row.values()) for row in rows]) if rows else "<em>no trials</em>"
+    def row(self) -> dict[str, Any]:
+        """Return what a table shows of it. Times in milliseconds, cost in USD."""
+        added_ms = np.array(self.added_ms or [0.0])
+        return {
+            "strategy": self.strategy,
+            "added mean, ms": round(added_ms.mean()),
+            "added p50, ms": round(np.percentile(added_ms, 50)),
+            "added p95, ms": round(np.percentile(added_ms, 95)),
+            "model calls": self.calls,
+            "tokens": self.input_tokens + self.output_tokens,
+            "USD per 1,000 turns": round(self.usd_per_1000_turns, 2),
+            "usable after, turns": round(self.usable_after, 1),
+            "precision": round(self.precision, 2),
+            "recall": round(self.recall, 2),
+        }
 
 
 def try_strategies(
@@ -99,7 +91,7 @@ def try_strategies(
     gold: Iterable[dict[str, Any]],
     *,
     progress: bool = True,
-) -> Trials:
+) -> Results:
     """Replay one person's conversations once for each strategy; the assistant's words are those of the record.
 
     sessions: as from `load_sessions(person)`. gold: as from `load_memories(person)`: a stored memory is right if
@@ -107,79 +99,47 @@ def try_strategies(
     """
     gold = list(gold)
     types = Counter(memory["type"] for memory in gold)
-    without = Trial("no memory", gold=types, model=model.model_name)
-    plain_ms = _plain_answers(without, model, sessions, progress)
-    trials = Trials([without])
-    for strategy in STRATEGIES:
-        trial = Trial(strategy, user_turns=len(plain_ms), gold=types, model=model.model_name)
-        _replay(trial, engine, model, sessions, plain_ms, progress)
+    trials = Results()
+    plain_ms: list[float] = []  # of each answer without memory, which the strategies are compared with
+    for strategy in ("no memory", *STRATEGIES):
+        trial = Trial(strategy, gold=types, model=model.model_name)
+        turns_ms = _replay(trial, engine, model, tqdm(sessions, desc=strategy, unit="session", disable=not progress))
+        plain_ms = plain_ms or turns_ms
+        if strategy in WHEN_TO_REMEMBER:
+            trial.added_ms = [ms - plain for ms, plain in zip(turns_ms, plain_ms, strict=True)]
+        else:
+            trial.added_ms = [0.0] * len(turns_ms)  # the same call as without memory
         trial.right = _right(trial.stored, gold)
         trials.append(trial)
     return trials
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which so many percent lie (nearest rank); 0 for none.
-
-    >>> percentile([1, 2, 3, 4], 50), percentile([1, 2, 3, 4], 95)
-    (2, 4)
-    """
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
-
-
-def _plain_answers(
-    trial: Trial, model: "ChatOpenAI", sessions: Sequence[dict[str, Any]], progress: bool
-) -> list[float]:
-    """Milliseconds of each answer without memory; what the strategies are compared with."""
-    meter = _meter()
-    model = model.model_copy(update={"callbacks": [meter]})
-    durations = []
-    for session in tqdm(sessions, desc=trial.strategy, unit="session", disable=not progress):
-        for messages in _user_turns(session):
-            start = time.perf_counter()
-            model.invoke([("system", AGENT_PROMPT), *messages])
-            durations.append(1000 * (time.perf_counter() - start))
-    trial.user_turns, trial.added_ms = len(durations), [0.0] * len(durations)
-    meter.read_into(trial)
-    return durations
-
-
-def _replay(
-    trial: Trial,
-    engine: Engine,
-    model: "ChatOpenAI",
-    sessions: Sequence[dict[str, Any]],
-    plain_ms: Sequence[float],
-    progress: bool,
-) -> None:
+def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Iterable[dict[str, Any]]) -> list[float]:
+    """Have one strategy remember the conversations; return the milliseconds of each answer."""
     clock = Clock()
-    user_id = f"{sessions[0]['person']} ({trial.strategy})"
     store, log = MemoryStore(engine, now=clock), SessionLog(engine, now=clock)
-    meter = _meter()
-    model = model.model_copy(update={"callbacks": [meter]})
-    plain = iter(plain_ms)
-    for session in tqdm(sessions, desc=trial.strategy, unit="session", disable=not progress):
+    model = model.model_copy(update={"callbacks": [_Meter(trial)]})
+    replayed, turns_ms = [], []
+    for session in sessions:
         clock.now = day(session["ended_at"])
+        user_id = f"{session['person']} ({trial.strategy})"
         for messages in _user_turns(session):
-            duration_plain = next(plain)
-            if trial.strategy not in WHEN_TO_REMEMBER:
-                model.invoke([("system", AGENT_PROMPT), *messages])
-                trial.added_ms.append(0.0)  # the same call as without memory
-                continue
-            source = f"{session['session']} turn {len(messages)}"
-            agent = memory_agent(
-                model, store, user_id, strategy=trial.strategy, source=source, rules=True, recall=False
-            )
-            start = time.perf_counter()
-            agent.invoke({"messages": messages})
-            trial.added_ms.append(1000 * (time.perf_counter() - start) - duration_plain)
-        if trial.strategy != "hot path":
+            if trial.strategy in WHEN_TO_REMEMBER:
+                source = f"{session['session']} turn {len(messages)}"
+                agent = memory_agent(
+                    model, store, user_id, strategy=trial.strategy, source=source, rules=True, recall=False
+                )
+                answer = partial(agent.invoke, {"messages": messages})
+            else:
+                answer = partial(model.invoke, [("system", AGENT_PROMPT), *messages])
+            turns_ms.append(1000 * timeit.timeit(answer, number=1))
+        if trial.strategy in ("background", "hybrid"):
             times = {"started_at": day(session["started_at"]), "ended_at": day(session["ended_at"])}
             log.finish(user_id, session["turns"], details={"session": session["session"]}, **times)
             extract_pending(log, store, model, user_id=user_id, rules=True)
-    meter.read_into(trial)
-    trial.stored = _stored(store, log, user_id, sessions)
+        replayed.append(session)
+    trial.user_turns, trial.stored = len(turns_ms), _stored(store, log, user_id, replayed)
+    return turns_ms
 
 
 def _user_turns(session: dict[str, Any]) -> Iterable[list[tuple[str, str]]]:
@@ -197,7 +157,7 @@ def _stored(
     """(session, turn, type, usable after how many turns of the user) of everything that was ever stored."""
     names = {finished.id: finished.details["session"] for finished in log.list(user_id, limit=None)}
     user_turns = {s["session"]: [t["turn"] for t in s["turns"] if t["speaker"] == "user"] for s in sessions}
-    found = []
+    stored = []
     for item in store.search(user_id, limit=None):
         for version in store.history(user_id, item.namespace, item.key):
             value = version.value
@@ -205,8 +165,8 @@ def _stored(
             name = in_turn[1] if in_turn else names[value["source"]]
             turn = int(in_turn[2]) if in_turn else value["turn"]
             wait = 1 if in_turn else 1 + sum(number > turn for number in user_turns[name])
-            found.append((name, turn, value["type"], wait))
-    return found
+            stored.append((name, turn, value["type"], wait))
+    return stored
 
 
 def _right(stored: Iterable[tuple[str, int, str, int]], gold: Iterable[dict[str, Any]]) -> Counter[str]:
@@ -224,21 +184,14 @@ def _right(stored: Iterable[tuple[str, int, str, int]], gold: Iterable[dict[str,
     return right
 
 
-def _meter() -> Any:
-    """A LangChain callback that counts calls and tokens of whatever model it is given to."""
-    from langchain_core.callbacks import BaseCallbackHandler
+class _Meter(BaseCallbackHandler):
+    """Counts the calls and tokens of whatever model it is given to."""
 
-    class Meter(BaseCallbackHandler):
-        def __init__(self) -> None:
-            self.calls = self.input_tokens = self.output_tokens = 0
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
 
-        def on_llm_end(self, response: Any, **_: Any) -> None:
-            self.calls += 1
-            usage = response.generations[0][0].message.usage_metadata or {}
-            self.input_tokens += usage.get("input_tokens", 0)
-            self.output_tokens += usage.get("output_tokens", 0)
-
-        def read_into(self, trial: Trial) -> None:
-            trial.calls, trial.input_tokens, trial.output_tokens = self.calls, self.input_tokens, self.output_tokens
-
-    return Meter()
+    def on_llm_end(self, response: Any, **_: Any) -> None:
+        usage = response.generations[0][0].message.usage_metadata or {}
+        self.trial.calls += 1
+        self.trial.input_tokens += usage.get("input_tokens", 0)
+        self.trial.output_tokens += usage.get("output_tokens", 0)

@@ -31,10 +31,8 @@ LOOK_SECONDS = 0.1  # between looks at how far it has come
 class Workers:
     """Worker processes on one database; leaving the block of `workers` stops them."""
 
-    def __init__(self, count: int, environment: Mapping[str, str], options: Sequence[str], folder: Path):
-        self._printed = [folder / f"{number}.txt" for number in range(count)]
-        self._processes = [_start(environment, options, file) for file in self._printed]
-        self._kept: list[str] | None = None  # of `lines`, when the files are gone
+    def __init__(self, processes: Sequence[psutil.Popen]):
+        self._processes = processes
 
     def __repr__(self) -> str:
         return f"<{self.alive} of {len(self._processes)} workers are alive>"
@@ -49,7 +47,7 @@ class Workers:
         victim = next((process for process in self._processes if process.poll() is None), None)
         if victim is None:
             raise WorkbookError("no worker is alive that could be killed. Start more of them: workers(3, engine).")
-        psutil.Process(victim.pid).kill()
+        victim.kill()
         victim.wait()
 
     def stop(self) -> None:
@@ -57,38 +55,10 @@ class Workers:
         for process in self._processes:
             with suppress(OSError):
                 process.stdin.close()
-        for process in self._processes:
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._kept = self.lines
-
-    @property
-    def lines(self) -> list[str]:
-        """What they have printed, worker by worker."""
-        if self._kept is not None:
-            return self._kept
-        return [line for file in self._printed for line in file.read_text(encoding="utf-8").splitlines()]
-
-    def _wait_for_start(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while sum(" started" in line for line in self.lines) < len(self._processes):
-            if self.alive < len(self._processes) or time.monotonic() > deadline:
-                raise WorkbookError("a worker did not start. What they printed:\n" + "\n".join(self.lines))
-            time.sleep(LOOK_SECONDS)
-
-
-def _start(environment: Mapping[str, str], options: Sequence[str], printed: Path) -> subprocess.Popen:
-    # Not interrupted with us, by a notebook's stop button: leaving the block stops them.
-    apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
-    command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly", *options]
-    with printed.open("ab") as file:
-        # It reads a pipe of ours, and ends with us, whatever ends us.
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, **apart
-        )
+        _, late = psutil.wait_procs(self._processes, timeout=STOP_SECONDS)
+        for process in late:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -114,14 +84,29 @@ def workers(
         url = (model or practice_model()).url
         environment |= {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "practice", "OPENAI_MODEL": MODEL_NAME}
         environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    options = [f"--concurrency={concurrency}", f"--heartbeat-seconds={heartbeat_seconds}"]
-    with tempfile.TemporaryDirectory(prefix="workbook-workers-") as folder:
-        crew = Workers(count, environment, [*options, f"--retry-seconds={retry_seconds}"], Path(folder))
+    # It reads a pipe of ours, and ends with us, whatever ends us.
+    command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly", f"--concurrency={concurrency}"]
+    command += [f"--heartbeat-seconds={heartbeat_seconds}", f"--retry-seconds={retry_seconds}"]
+    # Not interrupted with us, by a notebook's stop button: leaving the block stops them.
+    apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
+    with tempfile.TemporaryDirectory(prefix="workbook-workers-", ignore_cleanup_errors=True) as folder:
+        printed = Path(folder, "printed.txt")
+        with printed.open("ab") as file:
+            options = {"stdin": subprocess.PIPE, "stdout": file, "stderr": subprocess.STDOUT, **apart}
+            crew = Workers([psutil.Popen(command, env=environment, **options) for _ in range(count)])
         try:
-            crew._wait_for_start()
+            _wait_for_start(crew, count, printed)
             yield crew
         finally:
             crew.stop()
+
+
+def _wait_for_start(crew: Workers, count: int, printed: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while (text := printed.read_text(encoding="utf-8")).count(" started") < count:
+        if crew.alive < count or time.monotonic() > deadline:
+            raise WorkbookError(f"a worker did not start. What they printed:\n{text}")
+        time.sleep(LOOK_SECONDS)
 
 
 def hand_in(jobs: Jobs, count: int, *, users: int = 10) -> list[str]:
@@ -129,26 +114,12 @@ def hand_in(jobs: Jobs, count: int, *, users: int = 10) -> list[str]:
 
     Each says one thing that no other says. They all end at the same moment, so that none is newer than another.
     """
-    said, now = "My house number is {}. I prefer short answers.", jobs.store.now()
-    return [
-        jobs.session_ended(
-            f"user {number % users}", [{"turn": 1, "speaker": "user", "text": said.format(number)}], ended_at=now
-        )
-        for number in range(count)
-    ]
-
-
-@dataclass(frozen=True)
-class Drained:
-    """How the waiting conversations became fewer."""
-
-    seconds: list[float]  # since the beginning, of each look
-    done: list[int]  # conversations extracted or failed by then
-
-    @property
-    def per_second(self) -> float:
-        """Conversations a second, over the whole time."""
-        return self.done[-1] / self.seconds[-1] if self.done[-1] else 0.0
+    now, session_ids = jobs.store.now(), []
+    for number in range(count):
+        text = f"My house number is {number}. I prefer short answers."
+        transcript = [{"turn": 1, "speaker": "user", "text": text}]
+        session_ids.append(jobs.session_ended(f"user {number % users}", transcript, ended_at=now))
+    return session_ids
 
 
 def drain(
@@ -157,28 +128,28 @@ def drain(
     at: Mapping[float, Callable[[], object]] | None = None,
     progress: bool = True,
     timeout_seconds: float = 300,
-) -> Drained:
-    """Watch until no conversation waits or is in hand any more.
+) -> float:
+    """Watch until no conversation waits or is in hand any more; return the seconds that it took.
 
     at: what to call when so large a share is done, such as {0.3: crew.kill}. progress: show a bar.
     Errors: WorkbookError after timeout_seconds.
     """
-    counts, begin, calls = jobs.log.counts(), time.monotonic(), sorted((at or {}).items())
-    before = counts["extracted"] + counts["failed"]
-    total = sum(counts.values()) - before
-    seconds, done = [0.0], [0]
+    total, done, begin, calls = _waiting(jobs), 0, time.monotonic(), sorted((at or {}).items())
     with tqdm(total=total, unit="session", disable=not progress) as bar:
-        while done[-1] < total:
+        while done < total:
             time.sleep(LOOK_SECONDS)
-            counts = jobs.log.counts()
-            seconds.append(time.monotonic() - begin)
-            done.append(counts["extracted"] + counts["failed"] - before)
-            bar.update(done[-1] - bar.n)
-            while calls and done[-1] >= calls[0][0] * total:
+            done = total - _waiting(jobs)
+            bar.update(done - bar.n)
+            while calls and done >= calls[0][0] * total:
                 calls.pop(0)[1]()
-            if seconds[-1] > timeout_seconds:
-                raise WorkbookError(f"after {timeout_seconds:g} s, {total - done[-1]} of {total} are left: {counts}.")
-    return Drained(seconds, done)
+            if time.monotonic() - begin > timeout_seconds:
+                raise WorkbookError(f"after {timeout_seconds:g} s, {total - done} of {total} are left.")
+    return time.monotonic() - begin
+
+
+def _waiting(jobs: Jobs) -> int:
+    counts = jobs.log.counts()
+    return counts["pending"] + counts["extracting"]
 
 
 @dataclass(frozen=True)
@@ -218,10 +189,10 @@ def speed_by_workers(
     progress: bool = True,
 ) -> dict[int, float]:
     """Conversations a second, by the number of workers; the options are those of `workers`."""
-    found = {}
+    speeds = {}
     jobs = Jobs(engine)
     for count in counts:
         with workers(count, engine, model=model, concurrency=concurrency):
             hand_in(jobs, sessions)
-            found[count] = drain(jobs, progress=progress).per_second
-    return found
+            speeds[count] = sessions / drain(jobs, progress=progress)
+    return speeds

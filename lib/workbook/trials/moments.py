@@ -1,23 +1,21 @@
-"""When to stay silent: thresholds of relevance, tried on labelled moments and questions.
+"""When to stay silent: thresholds of relevance, tried on labelled moments.
 
-Both thresholds are chosen on the part of the data for development, by a rule that is stated here, and then measured
-once on the part for the test. The parts are small: look at the interval beside each precision before you believe it.
+The threshold is chosen on the part of the data for development, by a rule that is stated here, and then measured once
+on the part for the test. The parts are small: look at the interval beside each precision before you believe it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lib.agent.system_prompt import proactive_memories
 from lib.retrieval.scored_memory import ScoredList
-from lib.retrieval.search import retrieve
+from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import load_memories
 
 MIN_PRECISION = 0.8  # of what is brought up unasked
-MIN_QUIET = 1.0  # share of the questions that no memory answers
-# Above the lowest threshold that was quiet on all of them: what holds for 21 cases need not hold for the next 21.
-MARGIN = 0.03
 THRESHOLDS = tuple(round(0.1 + 0.005 * step, 3) for step in range(101))  # 0.1 to 0.6
 ALL = 1000
 
@@ -35,37 +33,12 @@ def speak_curve(
     would use. speaks_rightly: share of the turns that call for a memory and get a right one.
     speaks_in_silence: share of the turns that call for none, and get one.
     """
-    addresses = _addresses()
-    found = []
+    addresses = {memory["id"]: f"{memory['namespace']}/{memory['key']}" for memory in load_memories()}
+    ranked = []
     for moment in moments:
-        ranked = proactive_memories(store, moment["person"], moment["turn"], min_relevance=0, limit=ALL)
-        found.append((ranked, {addresses[name] for name in moment["memories"]}))
-    return [_speaking(found, threshold, limit) for threshold in thresholds]
-
-
-def known_curve(
-    store: MemoryStore, questions: Iterable[dict[str, Any]], *, thresholds: Sequence[float] = THRESHOLDS, k: int = 5
-) -> list[Row]:
-    """What a `min_relevance` would do to questions: a dict for each threshold.
-
-    quiet: share of the questions without an answer that surface nothing. kept: share of those whose answer is among
-    the k best without a threshold that still have it.
-    """
-    addresses = _addresses()
-    found = []
-    for question in questions:
-        ranked = retrieve(store, question["person"], question["question"], limit=ALL)
-        found.append((ranked, {addresses[name] for name in question["answers"]}))
-    known = [(ranked, wanted) for ranked, wanted in found if _hits(ranked[:k], wanted)]
-    unknown = [ranked for ranked, wanted in found if not wanted]
-    return [
-        {
-            "threshold": threshold,
-            "quiet": _share(unknown, lambda ranked: not _from(ranked, threshold, k)),  # noqa: B023
-            "kept": _share(known, lambda one: _hits(_from(one[0], threshold, k), one[1])),  # noqa: B023
-        }
-        for threshold in thresholds
-    ]
+        memories = proactive_memories(store, moment["person"], moment["turn"], min_relevance=0, limit=ALL)
+        ranked.append((memories, {addresses[name] for name in moment["memories"]}))
+    return [_measured(ranked, threshold, limit) for threshold in thresholds]
 
 
 def choose_to_speak(rows: Iterable[Row], min_precision: float = MIN_PRECISION) -> float | None:
@@ -77,16 +50,6 @@ def choose_to_speak(rows: Iterable[Row], min_precision: float = MIN_PRECISION) -
     """
     good = [row for row in rows if row["precision"] >= min_precision and row["recall"]]
     return max(good, key=lambda row: (row["recall"], row["threshold"]))["threshold"] if good else None
-
-
-def choose_what_is_known(rows: Iterable[Row], min_quiet: float = MIN_QUIET, margin: float = MARGIN) -> float | None:
-    """A little above the lowest threshold that is quiet often enough: lower ones keep more. None: there is none.
-
-    >>> choose_what_is_known([{"threshold": 0.5, "quiet": 0.9}, {"threshold": 0.52, "quiet": 1.0}])
-    0.55
-    """
-    lowest = min((row["threshold"] for row in rows if row["quiet"] >= min_quiet), default=None)
-    return None if lowest is None else round(lowest + margin, 3)
 
 
 def wilson(right: int, of: int, z: float = 1.645) -> tuple[float, float]:
@@ -105,12 +68,13 @@ def wilson(right: int, of: int, z: float = 1.645) -> tuple[float, float]:
     return (middle - reach) / (1 + weight), (middle + reach) / (1 + weight)
 
 
-def _speaking(found: Sequence[tuple[ScoredList, set[tuple[str, str]]]], threshold: float, k: int) -> Row:
-    said = [(_from(ranked, threshold, k), wanted) for ranked, wanted in found]
-    brought_up = sum(len(memories) for memories, _ in said)
-    right = sum(_hits(memories, wanted) for memories, wanted in said)
-    calling = [(memories, wanted) for memories, wanted in said if wanted]
-    silent = [memories for memories, wanted in said if not wanted]
+def _measured(moments: Sequence[tuple[ScoredList, set[str]]], threshold: float, limit: int) -> Row:
+    """moments: what was ranked in each, and which memories a thoughtful assistant would use."""
+    turns = []  # (how many were brought up, how many of them are right, how many would be)
+    for ranked, wanted in moments:
+        spoken = [_address(scored.item) for scored in ranked if scored.relevance >= threshold][:limit]
+        turns.append((len(spoken), len(wanted.intersection(spoken)), len(wanted)))
+    brought_up, right, wanted_in_all = (sum(counts) for counts in zip(*turns, strict=True))
     low, high = wilson(right, brought_up)
     return {
         "threshold": threshold,
@@ -119,23 +83,15 @@ def _speaking(found: Sequence[tuple[ScoredList, set[tuple[str, str]]]], threshol
         "precision": right / brought_up if brought_up else 1.0,
         "precision_low": low,
         "precision_high": high,
-        "recall": right / max(sum(len(wanted) for _, wanted in said), 1),
-        "speaks_rightly": _share(calling, lambda one: _hits(*one)),
-        "speaks_in_silence": _share(silent, len),
+        "recall": right / max(wanted_in_all, 1),
+        "speaks_rightly": _share(hits > 0 for _, hits, wanted in turns if wanted),
+        "speaks_in_silence": _share(spoken > 0 for spoken, _, wanted in turns if not wanted),
     }
 
 
-def _from(ranked: ScoredList, threshold: float, k: int) -> ScoredList:
-    return ScoredList([scored for scored in ranked if scored.relevance >= threshold][:k])
+def _address(item: MemoryItem) -> str:
+    return f"{item.namespace}/{item.key}"
 
 
-def _hits(memories: Iterable[Any], wanted: set[tuple[str, str]]) -> int:
-    return sum((scored.item.namespace, scored.item.key) in wanted for scored in memories)
-
-
-def _share(of: Sequence[Any], holds: Callable[[Any], Any]) -> float:
-    return sum(bool(holds(one)) for one in of) / len(of) if of else 0.0
-
-
-def _addresses() -> dict[str, tuple[str, str]]:
-    return {memory["id"]: (memory["namespace"], memory["key"]) for memory in load_memories()}
+def _share(cases: Iterable[bool]) -> float:
+    return statistics.fmean([*cases] or [0.0])

@@ -50,9 +50,9 @@ def explain(engine: Engine | Connection, sql: str, **parameters: Any) -> Plan:
         raise InvalidInput("explain reads PostgreSQL's plans; for SQLite there is lib.workbook.lesson.sqlite_plan.")
     with write_transaction(engine) as connection:
         savepoint = connection.begin_nested()
-        [found] = connection.scalar(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}"), parameters)
+        [explained] = connection.scalar(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}"), parameters)
         savepoint.rollback()
-    return Plan(tuple(_steps(found["Plan"])), found["Execution Time"])
+    return Plan(tuple(_steps(explained["Plan"])), explained["Execution Time"])
 
 
 def _steps(node: dict[str, Any]) -> list[Step]:
@@ -69,24 +69,24 @@ def _steps(node: dict[str, Any]) -> list[Step]:
     return [Step(name, round(came * loops), node["Actual Total Time"] * loops), *below]
 
 
-def plans(found: Mapping[str, Plan], *, title: str, alt: str) -> None:
+def plans(by_name: Mapping[str, Plan], *, title: str, alt: str) -> None:
     """Plans side by side: a bar for each step, the result on top, as long as the number of rows that it looked at."""
     axes = new_axes(title, "rows that the step looked at (logarithmic)", "")
-    place, names = 0.0, []
-    for (name, plan), color in zip(found.items(), COLORS, strict=False):
-        axes.text(1, place - 0.1, f" {name}: {plan.ms:.3g} ms", va="center", color=color, weight="bold")
-        place += 0.7
+    y, names = 0.0, []
+    for (name, plan), color in zip(by_name.items(), COLORS, strict=False):
+        axes.text(1, y - 0.1, f" {name}: {plan.ms:.3g} ms", va="center", color=color, weight="bold")
+        y += 0.7
         for step in plan.steps:
-            axes.barh(place, max(step.read, 1), color=color, height=0.7)
-            axes.text(max(step.read, 1) * 1.15, place, f"{step.read:,}", va="center", fontsize=9)
-            names.append((place, _broken(step.name)))
-            place += 1
-        place += 0.4
-    axes.figure.set_size_inches(7, 0.9 + 0.36 * place)
+            axes.barh(y, max(step.read, 1), color=color, height=0.7)
+            axes.text(max(step.read, 1) * 1.15, y, f"{step.read:,}", va="center", fontsize=9)
+            names.append((y, _broken(step.name)))
+            y += 1
+        y += 0.4
+    axes.figure.set_size_inches(7, 0.9 + 0.36 * y)
     axes.set_yticks([at for at, _ in names], [label for _, label in names], fontsize=9)
     axes.set_xscale("log")
-    axes.set_xlim(1, 4 * max(plan.read for plan in found.values()))
-    axes.set_ylim(place, -0.7)
+    axes.set_xlim(1, 4 * max(plan.read for plan in by_name.values()))
+    axes.set_ylim(y, -0.7)
     axes.grid(visible=False)
     show_figure(axes, alt)
 

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from lib.database.engine import connect
 from lib.errors import InvalidInput
 from lib.store.memory_store import MemoryStore
+from lib.workbook.command import WIDGET
 from lib.workbook.lesson import TODAY, Clock
 from lib.workbook.plots import COLORS, new_axes, show_figure
 
@@ -39,14 +40,14 @@ def run_script(code: str, *arguments: str) -> str:
 
 def on_both(engines: Mapping[str, Engine], sql: str) -> dict[str, Any]:
     """The first column of a query's rows, by database; where a database refuses it, the name of its error."""
-    found: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     for name, engine in engines.items():
         with engine.connect() as connection:
             try:
-                found[name] = list(connection.execute(text(sql)).scalars())
+                answers[name] = connection.scalars(text(sql)).all()
             except Exception as error:
-                found[name] = type(getattr(error, "orig", error)).__name__
-    return found
+                answers[name] = type(getattr(error, "orig", error)).__name__
+    return answers
 
 
 def states_of_connections(engine: Engine) -> dict[str, int]:
@@ -62,8 +63,8 @@ def states_of_connections(engine: Engine) -> dict[str, int]:
 def in_the_middle(numbers: range, action: Callable[[], Any]) -> Iterator[int]:
     """The numbers in turn; at half of them the action begins, in a thread of its own."""
     thread = Thread(target=action)
-    for place, number in enumerate(numbers):
-        if place == len(numbers) // 2:
+    for position, number in enumerate(numbers):
+        if position == len(numbers) // 2:
             thread.start()
         yield number
     thread.join()
@@ -78,26 +79,27 @@ def run_chapter(name: str, url: str) -> dict[str, int]:
     files = sorted(NOTEBOOKS.glob(f"{name}*.ipynb"))
     if len(files) != 1:
         raise InvalidInput(f"no single chapter begins with {name!r}; there are {[f.stem for f in files]}.")
-    before = nbformat.read(files[0], as_version=4)
-    after = nbformat.read(files[0], as_version=4)
-    options = {
-        "timeout": CELL_TIMEOUT_SECONDS,
-        "extra_arguments": ["--IPKernelApp.log_level=40"],
-        "resources": {"metadata": {"path": str(NOTEBOOKS)}},
-    }
-    NotebookClient(after, coalesce_streams=True, **options).execute(env={**os.environ, "POSTGRES_URL": url})
+    before, after = (nbformat.read(files[0], as_version=4) for _ in range(2))
+    client = NotebookClient(
+        after,
+        timeout=CELL_TIMEOUT_SECONDS,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],
+        coalesce_streams=True,
+    )
+    client.execute(env={**os.environ, "POSTGRES_URL": url})
     pairs = [pair for pair in zip(before.cells, after.cells, strict=True) if pair[0].cell_type == "code"]
     compared = [pair for pair in pairs if "nbval-ignore-output" not in pair[0].metadata.get("tags", ())]
-    different = [old for old, new in compared if _shown(old) != _shown(new)]
-    return {"cells": len(pairs), "compared": len(compared), "different": len(different)}
+    different = sum(_texts(old) != _texts(new) for old, new in compared)
+    return {"cells": len(pairs), "compared": len(compared), "different": different}
 
 
-def _shown(cell: Any) -> list[Any]:
+def _texts(cell: Any) -> list[Any]:
     """What a cell shows; not how far a progress bar came, nor a widget's number, which is another in every run."""
-    shown = [
-        output.get("text") or dict(output.get("data", {})) for output in cell.outputs if output.get("name") != "stderr"
+    outputs = [
+        output for output in cell.outputs if output.get("name") != "stderr" and WIDGET not in output.get("data", ())
     ]
-    return [part for part in shown if isinstance(part, str) or "application/vnd.jupyter.widget-view+json" not in part]
+    return [output.get("text") or output.get("data") for output in outputs]
 
 
 def new_database(engine: Engine, name: str) -> Engine:
@@ -139,7 +141,7 @@ def recall_against_time(curve: Mapping[int, Mapping[str, float]], exact: Mapping
     axes = new_axes(
         "More in view finds more, and takes longer", "time of a question, ms", "share of the true ten found"
     )
-    points = [(found["ms"], found["recall"]) for found in curve.values()]
+    points = [(answers["ms"], answers["recall"]) for answers in curve.values()]
     axes.plot(*zip(*points, strict=True), color=COLORS[0], marker="o", linewidth=2)
     for ef, point in zip(curve, points, strict=True):
         axes.annotate(f"ef={ef}", point, xytext=(7, -11), textcoords="offset points", fontsize=9, color=COLORS[0])

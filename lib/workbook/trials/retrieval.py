@@ -1,4 +1,4 @@
-"""Ways of retrieving side by side, on the questions of data/questions.jsonl. Chapter 05 compares them."""
+"""Strategies of retrieval side by side, on the questions of data/questions.jsonl. Chapter 05 compares them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -8,19 +8,20 @@ from lib.retrieval.ranking import hyperbolic_recency
 from lib.retrieval.search import Weights, retrieve
 from lib.store.memory_store import MemoryStore
 from lib.text_terms import STOP_WORDS, words
-from lib.workbook.trials.evaluation import Evaluation, Evaluations, Retriever, evaluate
+from lib.workbook.trials import Results
+from lib.workbook.trials.evaluation import Retriever, evaluate
 
 Ids = Mapping[tuple[str, str, str], str]  # (user_id, namespace, key) -> id, as from store_all_versions
 
-ASKED_FOR = 20  # memories that each way may bring
-# What each way counts, from one part alone to everything that `retrieve` ships with.
+ASKED_FOR = 20  # memories that each strategy may bring
+# What each strategy counts, from one part alone to everything that `retrieve` ships with.
 _PLAIN = {"subject": 0.0, "time": 0.0, "recency": 0.0}
 WORDS, MEANING = Weights(lexical=1, semantic=0, **_PLAIN), Weights(lexical=0, semantic=1, **_PLAIN)
 BOTH, NO_BONUS = Weights(**_PLAIN), Weights(recency=0)
 
 
 def strategies(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
-    """Name -> a way of retrieving, the simplest first."""
+    """Return strategies of retrieval by name, the simplest first."""
     off = {"newest_versions": False}
     return {
         "substring": by_substring(store, ids),
@@ -36,7 +37,7 @@ def strategies(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
 
 
 def ablations(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
-    """The shipped way without one of its parts each."""
+    """Return the shipped strategy without one of its parts each."""
     return {
         "shipped": by_weights(store, ids, Weights()),
         "without words": by_weights(store, ids, replace(Weights(), lexical=0, semantic=1)),
@@ -51,8 +52,8 @@ def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -
     """`retrieve` with these weights."""
 
     def retriever(user_id: str, question: str) -> list[str]:
-        found = retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)
-        return [ids[user_id, scored.item.namespace, scored.item.key] for scored in found]
+        ranked = retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)
+        return [ids[user_id, scored.item.namespace, scored.item.key] for scored in ranked]
 
     return retriever
 
@@ -61,8 +62,8 @@ def by_substring(store: MemoryStore, ids: Ids) -> Retriever:
     """The whole question as a search term, newest first."""
 
     def retriever(user_id: str, question: str) -> list[str]:
-        found = store.search_by_content(user_id, question, limit=ASKED_FOR)
-        return [ids[user_id, item.namespace, item.key] for item in found]
+        items = store.search_by_content(user_id, question, limit=ASKED_FOR)
+        return [ids[user_id, item.namespace, item.key] for item in items]
 
     return retriever
 
@@ -74,9 +75,9 @@ def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
         hits: dict[str, int] = {}
         for word in dict.fromkeys(word for word in words(question) if word not in STOP_WORDS):
             for item in store.search_by_content(user_id, word, limit=None):
-                found = ids[user_id, item.namespace, item.key]
-                hits[found] = hits.get(found, 0) + 1
-        return sorted(hits, key=lambda found: -hits[found])[:ASKED_FOR]
+                memory_id = ids[user_id, item.namespace, item.key]
+                hits[memory_id] = hits.get(memory_id, 0) + 1
+        return sorted(hits, key=lambda memory_id: -hits[memory_id])[:ASKED_FOR]
 
     return retriever
 
@@ -97,11 +98,9 @@ def by_multiplied(store: MemoryStore, ids: Ids, recency: Callable[[float], float
 
 def compare(
     retrievers: Mapping[str, Retriever], questions: Iterable[Mapping[str, Any]], memories: Iterable[Mapping[str, Any]],
-    *, each: Callable[[Iterable], Iterable] = iter,
-) -> Evaluations:  # fmt: skip
-    """Evaluate several ways on the same questions. each: may show a progress bar, such as tqdm."""
+    *, each: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> Results:  # fmt: skip
+    """Evaluate several strategies on the same questions. each: may show a progress bar, such as tqdm."""
     questions, memories = list(questions), list(memories)
-    found: list[Evaluation] = [
-        evaluate(name, retriever, questions, memories) for name, retriever in each(list(retrievers.items()))
-    ]
-    return Evaluations(found)
+    named = each(list(retrievers.items()))
+    return Results(evaluate(name, retriever, questions, memories) for name, retriever in named)

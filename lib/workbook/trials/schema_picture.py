@@ -25,10 +25,10 @@ def reflected(engine: Engine, names: Sequence[str]) -> dict[str, Table]:
             schema = connection.scalar(text("SELECT current_schema()"))
         with warnings.catch_warnings(action="ignore", category=SAWarning):  # of types that an extension has brought
             metadata.reflect(connection, schema=schema, only=lambda name, _: name in names)
-    found = {table.name: table for table in metadata.tables.values()}
-    if missing := [name for name in names if name not in found]:
+    tables = {table.name: table for table in metadata.tables.values()}
+    if missing := [name for name in names if name not in tables]:
         raise TablesMissing(f"there is no table {', '.join(missing)}. Call create_tables(engine) first.")
-    return found
+    return tables
 
 
 def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str, title: str) -> None:

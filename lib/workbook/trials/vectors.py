@@ -57,7 +57,7 @@ class VectorTrial:
         allowed = self._nearness if users is None else np.where(self._owners < users, self._nearness, -2)
         right = np.argsort(-allowed, axis=1)[:, :ASKED_FOR]
         settings = {"hnsw.ef_search": ef, "hnsw.iterative_scan": "relaxed_order" if iterative else "off"}
-        hits = found = 0
+        hits = rows = 0
         with self._connection() as connection:
             for name, value in settings.items():
                 connection.execute(text(f"SET {name} = {value}"))
@@ -67,10 +67,10 @@ class VectorTrial:
             for question, wanted in zip(self._questions, right, strict=True):
                 parameters = {"question": as_text(question), "count": ASKED_FOR, "users": users}
                 ids = list(connection.scalars(query, parameters))
-                found, hits = found + len(ids), hits + len(set(ids) & set(wanted.tolist()))
+                rows, hits = rows + len(ids), hits + len(set(ids) & set(wanted.tolist()))
             elapsed_ms = 1000 * (time.perf_counter() - start)
         number = len(self._questions)
-        return {"recall": hits / number / ASKED_FOR, "found": found / number, "ms": elapsed_ms / number}
+        return {"recall": hits / number / ASKED_FOR, "found": rows / number, "ms": elapsed_ms / number}
 
     def _fill(self, rows: list[dict[str, Any]]) -> None:
         with self._connection() as connection:
