@@ -1,4 +1,4 @@
-"""The tables of the practice model: what words it knows, as patterns. They are used in `noticing`.
+"""The tables of the practice model: what words it knows, as patterns. They are used in `statements`.
 
 A row says what a sentence looks like that is worth remembering; to teach the model more, add a row. Every pattern
 is general English: a row that fits one sentence of a data set only would be a memory, not a rule.
@@ -7,7 +7,7 @@ is general English: a row that fits one sentence of a data set only would be a m
 import re
 from typing import NamedTuple
 
-from lib.text_terms import fold
+from lib.text_terms import STOP_WORDS, stem, words
 
 # Pieces of patterns, written <name>. Upper and lower case are one, except within (?-i:…).
 _PIECES = {
@@ -180,33 +180,26 @@ QUOTED = re.compile(
 CALENDAR = _compiled(r"(?:\d+\w*|<day>|<month>)s?$")
 QUESTION_MARKS = ("?", "؟", "？")
 
-# Words that say nothing about what a text is about.
-_STOP = frozenset(
+# Words of talk that say nothing about what a text is about, beside those of every text.
+_TALK = frozenset(
     re.findall(
         r"\w+",
-        """
-        a about after again all also always am an and any anything are as at be because been before but by can
-        could d did do does doesn don each ever every first for from get go goes good got had has have he her
-        here him his how i if in into is isn it its just keep know like ll long longer m many me mean mine more
-        most much must my need never next no not now of off on once one only or other our out over please re
-        really s said say says set she should since single so some still t tell than that the their them then
-        there these they this time to too up us user ve very want was we were what when whenever where which who
-        why will with would you your
-        """,
+        "always doesn don first go goes good isn keep long longer mean never next one said says set since single "
+        "still time whenever",
     )
 )
 
 
 def telling_words(text: str) -> list[str]:
     """The words that say what a text is about: folded, each once, in order."""
-    return list(dict.fromkeys(word for word in re.findall(r"[^\W_]+", fold(text)) if word not in _STOP))
+    return list(dict.fromkeys(word for word in words(text.replace("_", " ")) if word not in STOP_WORDS | _TALK))
 
 
 def content_words(text: str) -> list[str]:
     """The same as stems, so that exam and exams, plan and planning meet.
 
     >>> content_words("When is my exam, and what did I prefer for studying?")
-    ['exam', 'prefer', 'study']
+    ['exam', 'prefer', 'studi']
     """
     return list(dict.fromkeys(map(stem, telling_words(text))))
 
@@ -219,25 +212,3 @@ def singular(word: str) -> str:
     """
     word = re.sub(r"(?<=[sxh])es$", "", word)
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-def stem(word: str) -> str:
-    """A folded word without its ending; rough on purpose, and not always a word.
-
-    >>> stem("planning"), stem("studies"), stem("moved"), stem("move"), stem("glass")
-    ('plan', 'study', 'mov', 'mov', 'glass')
-    """
-    for ending, instead in (
-        ("ies", "y"),
-        ("ences", ""),
-        ("ence", ""),
-        ("ing", ""),
-        ("ed", ""),
-        ("es", ""),
-        ("s", ""),
-        ("e", ""),
-    ):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
-            word = word[: -len(ending)] + instead
-            return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls" else word
-    return word
