@@ -452,22 +452,6 @@ def test_nothing_is_looked_up_that_the_prompt_says() -> None:
     )
 
 
-def test_the_namespace_is_guessed_if_the_tool_requires_one() -> None:
-    parameters = {
-        "type": "object",
-        "properties": {"query": {"type": "string"}, "namespace": {"type": "string"}},
-        "required": ["query", "namespace"],
-    }
-    tool = {"type": "function", "function": {"name": "recall_memories", "parameters": parameters}}
-
-    spaces = [
-        calls(user(question), tools=[tool])[0][1]["namespace"]
-        for question in ("What do I prefer?", "What are my goals?", "When is my exam?", "What did we do last time?")
-    ]
-
-    assert spaces == ["preferences", "goals", "facts", "episodes"]
-
-
 @pytest.mark.parametrize("result", [MEMORIES, "- The exam is on Friday 22 May 2026\n- Lives in Landskrona"])
 def test_a_question_is_answered_from_what_was_recalled(result: str) -> None:
     answer = after_tool("When is my exam?", result)
@@ -532,7 +516,7 @@ def test_an_explanation_depends_on_the_preferences_among_the_memories() -> None:
 
     plain = explained("Likes tea.")
 
-    assert len(explained("Wants short answers.")) < len(plain) < len(explained("Wants the long answer."))
+    assert len(explained("Wants short answers.")) < len(plain)
     assert explained("Wants an example first.").startswith("Example:")
     assert "harbour" in explained("Learns best from ships.")
     assert "harbour" not in plain
@@ -540,14 +524,14 @@ def test_an_explanation_depends_on_the_preferences_among_the_memories() -> None:
 
 def test_the_newer_of_two_preferences_counts() -> None:
     lines = [
-        ("preferences/a", "Wants long answers.", "2026-03-01"),
-        ("preferences/b", "Wants short ones.", "2026-05-01"),
+        ("preferences/a", "Wants an example first.", "2026-03-01"),
+        ("preferences/b", "Ask before explaining.", "2026-05-01"),
     ]
 
     answers = {said(system(block(*order)), user("Explain DNS.")) for order in (lines, lines[::-1])}
 
     assert len(answers) == 1
-    assert "by hand" not in answers.pop()
+    assert answers.pop().startswith("Before I explain")
 
 
 @pytest.mark.parametrize(
@@ -556,7 +540,6 @@ def test_the_newer_of_two_preferences_counts() -> None:
         ("Answer in one sentence.", "DNS in short"),
         ("Give an example first.", "Example:"),
         ("Ask before explaining.", "Before I explain DNS"),
-        ("No theory, commands only.", "```"),
     ],
 )
 def test_rules_on_form_are_followed_from_the_prompt_and_from_procedures(rule: str, start: str) -> None:

@@ -175,26 +175,15 @@ _PICTURES = [  # what a preference names, and the picture made of it
         "Picture {topic} as a harbour: ships come in, and each quay takes its own kind.",
     ),
     (
-        r"\b(?:cook|kitchen|recipe)",
-        "Picture {topic} as a kitchen: a recipe, the things on the table, and one pot at a time.",
-    ),
-    (r"\b(?:music|piano|guitar)", "Picture {topic} as a band: each plays a part, and somebody counts in."),
-    (
-        r"\b(?:garden|plants?|rivers?|lakes?)\b",
-        "Picture {topic} as a garden: what you water grows, and it takes its time.",
-    ),
-    (
         r"\b(?:pictures?|draw|diagram|sketch)",
         "Draw {topic}: a box for what goes in, one for what comes out, an arrow between.",
     ),
 ]
 _WISHES = [  # of two with one name, the later in time counts
     ("length", "short", r"\b(?:short|brief|concise|(?:one|two|three) lines?)\b"),
-    ("length", "long", r"\b(?:long|detailed|thorough)\b"),
     ("length", "one", r"\b(?:one|a single) sentence\b"),
     ("first", "example", r"\bexamples? .{0,20}\bfirst\b|\bfirst\b.{0,20}\bexample|\b(?:one|an) example\b"),
     ("first", "ask", r"\bask\b.{0,60}\bbefore\b.{0,20}\bexplain|\bbefore explaining\b.{0,20}\bask"),
-    ("form", "commands", r"\bno theory\b|\bcommands? only\b|\bonly commands?\b"),
 ]
 
 
@@ -235,8 +224,6 @@ def _explanation(explain: re.Match[str], wishes: dict[str, str], about_form: str
         role == "assistant" and "Before I explain" in text for role, text in texts
     ):
         return f"Before I explain {topic}: what do you know about it already?"
-    if wishes.get("form") == "commands":
-        return f"```\nman {topic}\n```"
     names = {"topic": topic, "Topic": topic[:1].upper() + topic[1:]}
     level = _LEVELS.get((explain["level"] or "").lower(), "")
     first, second = (frame.format(**names) for frame in _FRAMES[level])
@@ -251,10 +238,6 @@ def _explanation(explain: re.Match[str], wishes: dict[str, str], about_form: str
     parts = [example, first, picture]
     if wishes.get("length") != "short":
         parts += [second, "(I am a practice model: I know how to put it, not what it is.)"]
-    if wishes.get("length") == "long":
-        parts.insert(
-            -1, f"And the reason behind it: without {topic}, somebody would have to do the same by hand, each time."
-        )
     return " ".join(filter(None, parts))
 
 

@@ -39,13 +39,9 @@ facts allergy 0.9! (?:<I> |me )(?:\w+ )?(?:allergic|intolerant)\b|\bmy (?:\w+ )?
 struggles * 0.9 <I><not> (?:mix|swap|confus|forget|misread|struggl)\w*(?: (?:\w+ )?up)?
 struggles * 0.9 <I> (?:stuck (?:on|with|at)|bad at|guessing|afraid of|nervous about|slow at)\b
 struggles * 0.7 \bI (?:guess\b|get lost|ran out of|run out of|find it hard|have trouble|can't (?:keep|concentrate))
-struggles * 0.7 \b(?:hard|difficult) for (?:me|us)\b
 preferences learning_style 0.9 <I> (?:learn|think|understand|remember|study) (?:best|better|by|with|in|from|through)\b
 preferences ? 0.9 <I> (?:don't |do not )?(?:prefer|hate|love|enjoy|dislike|can't stand|like)\b
 facts home 0.9 <I> (?:live|moved|moving|based|grew up) (?:in|to|at|near|on)\b|\bwhere I live\b
-facts diet 0.9 <I> (?:an? )?(?:vegetarian|vegan|pescatarian|teetotal)\b
-facts age 0.9 <I> \d{1,3} years old\b
-facts languages 0.9 <I> speak (?:[\w-]+ )?<Cap>
 facts job 0.9 <I> (?:work|working|employed|start|starting) (?:at|for|in|on|as|with)\b
 facts job 0.9 <I> (?:become |became )?(?:an? |the )?(?:[\w-]+ ){0,3}(?:<job>|head of \w+)\b|<job> at <Cap>
 facts *_contact 0.9 [\w.+-]{1,64}@[\w-]+\.\w+
@@ -54,10 +50,8 @@ facts *_date 0.9 <event>(?: is| has been| was)?(?: now| moved)?(?: on| in| at| f
 facts weekly_schedule 0.9 \b<day>s\b|\b<day> (?:morning|afternoon|evening|night)s\b|\bevery <day>\b
 goals * 0.9 <I>(?:'d| would)? (?:very much )?(?:want|like|love|hope|plan|aim|planning|hoping|dream) (?:to|on|of)\b
 goals * 0.9 \b(?:I|we) want\b && \b(?:by|before|until|for) <season>
-goals * 0.9 \b(?:my|our) (?:goal|dream|aim|plan) (?:is|for)\b
 facts * 0.9 \bmy (?P<about>(?:\w+ )?<kin>)(?: \w+)?(?: is| was| has| turns| turned|,? called|,? named)
 facts * 0.9 <I>(?: got)? (?:an?|one|two|three) (?:\w+ )?(?P<about><kin>)s?\b
-facts plan 0.9 \bon the \w+ plan\b|\b(?:signed|bought|subscribed to) (?:the )?\w+ (?:plan|licen[cs]e)
 facts * 0.7 <I> (?:signed up for|signed|booked|bought|registered|enrolled|joined|moved|dropped|switched)\b
 facts * 0.7 <I> (?:learning|studying|preparing for)\b
 facts * 0.7 <I> (?:use|using|run|running|follow|following)\b

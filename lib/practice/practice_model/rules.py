@@ -139,23 +139,7 @@ def _is_missing(question: str, memories: list[Memory]) -> bool:
 def _recall(question: str, tools: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any]] | None:
     if (tool := _tool(tools, "recall")) is None:
         return None
-    required = tool[1].get("required") or []
-    known = {"query": question, "question": question, "text": question}
-    if "namespace" in required:
-        known["namespace"] = next((space for space, word in _SPACES if word.search(question)), "facts")
-    return tool[0], _arguments(known, tool[1])
-
-
-_SPACES = [
-    ("procedures", re.compile(r"\bshould you\b|\basked? you to\b|\brules?\b", re.IGNORECASE)),
-    (
-        "preferences",
-        re.compile(r"\bprefer|\b(?:like|hate|want)\b.*\b(?:answers?|to drink|to eat)|\bfavou?rite", re.IGNORECASE),
-    ),
-    ("goals", re.compile(r"\b(?:goals?|dream|plan|aim|want)\b", re.IGNORECASE)),
-    ("struggles", re.compile(r"\b(?:struggl|mix|confus|difficult|weak)", re.IGNORECASE)),
-    ("episodes", re.compile(r"\b(?:last (?:time|session|week)|did we|happened|have we)\b", re.IGNORECASE)),
-]
+    return tool[0], _arguments(dict.fromkeys(("query", "question", "text"), question), tool[1])
 
 
 def _arguments(known: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
