@@ -1,25 +1,18 @@
-"""The programs of a PostgreSQL server: where they are, as whom they may run, and how they are killed."""
+"""The programs of a PostgreSQL server: where they are, and as whom and in which environment they run."""
 
-import contextlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib.errors import ServerStartError
-
-if TYPE_CHECKING:
-    import psutil
 
 # A Unix socket's path may have 103 characters on macOS, 107 on Linux; the server adds "/.s.PGSQL.5432".
 MAX_SOCKET_FOLDER_LENGTH = 85
 UNPRIVILEGED_USER = "nobody"  # PostgreSQL refuses to run as root; root hands over to this user
-KILL_SECONDS = 10  # that the operating system gets to end killed processes
 EXE = ".exe" if os.name == "nt" else ""
 
 
@@ -64,32 +57,6 @@ def reachable_binaries(binaries: Path, temporary: Path, run_as: str | None) -> P
     return target / binaries.name
 
 
-def kill_at_once(lock: Path) -> None:
-    """Kill a server with all its processes, and return when they are gone.
-
-    lock: the server's postmaster.pid, which names its first process. Errors: ServerStartError, if they don't go.
-    """
-    import psutil
-
-    number, _, _, port, socket_folder, *_ = lock.read_text(encoding="utf-8").splitlines()
-    first = psutil.Process(int(number))
-    first.suspend()  # so that it starts no further process while we look for those that it has
-    family = [first, *first.children(recursive=True)]
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    deadline = time.monotonic() + KILL_SECONDS
-    while any(map(_runs, family)):
-        if time.monotonic() > deadline:
-            raise ServerStartError(f"a process of the server of {lock.parent} could not be ended.")
-        time.sleep(0.01)
-    if first.is_running():
-        # Dead, but nobody has taken note of it, as in a container without an init process. The next server would
-        # take it for one that still uses the files that these name.
-        lock.unlink()
-        Path(socket_folder, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
-
-
 def unprivileged() -> tuple[str | None, int | None]:
     """(user name, group id) that the server must run as; (None, None) for the user we are."""
     if os.name == "nt" or os.geteuid() != 0:
@@ -111,15 +78,6 @@ def reachable(folder: Path) -> bool:
     return all(level.stat().st_mode & 0o001 for level in (folder, *folder.parents))
 
 
-def _runs(process: "psutil.Process") -> bool:
-    import psutil
-
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _missing(folder: Path) -> list[str]:
     return [name for name in ("pg_ctl", "initdb", "postgres") if not (folder / f"{name}{EXE}").exists()]
 
@@ -135,10 +93,10 @@ def _link(source: str, target: str) -> str:
 def version_of(binaries: Path) -> str:
     """Such as "18.6"."""
     printed = subprocess.run([binaries / f"postgres{EXE}", "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"\d+(\.\d+)?", printed)
-    if not found:
+    version = re.search(r"\d+(\.\d+)?", printed)
+    if not version:
         raise ServerStartError(f"{binaries} holds a postgres that can't be run on this computer. It said: {printed!r}")
-    return found[0]
+    return version[0]
 
 
 def clean_environment() -> dict[str, str]:

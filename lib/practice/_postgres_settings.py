@@ -1,6 +1,5 @@
 """Lines of postgresql.conf for a local server."""
 
-import re
 from collections.abc import Mapping
 
 from lib.errors import InvalidInput, shown
@@ -10,30 +9,23 @@ ADDRESS = ("listen_addresses", "port", "unix_socket_directories", "unix_socket_p
 NOT_FLUSHED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-def checked_settings(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings, if they are names with texts and leave the server's address alone; else InvalidInput.
-
-    >>> checked_settings({"work_mem": "64MB"})
-    {'work_mem': '64MB'}
-    """
-    if not isinstance(settings, Mapping):
-        raise InvalidInput(f"settings must be a dict such as {{'work_mem': '64MB'}}, not {shown(settings)}.")
-    for name, value in settings.items():
-        is_name = isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name)
-        if not is_name or not isinstance(value, str) or "\x00" in value:
-            raise InvalidInput(f"settings are names with texts, as {{'work_mem': '64MB'}}, not {shown({name: value})}.")
-        if name.lower() in ADDRESS:
-            raise InvalidInput(f"the setting {name} can't be given: start_postgres chooses where its server listens.")
-    return dict(settings)
-
-
 def as_lines(settings: Mapping[str, str]) -> str:
-    r"""The text of a file of settings.
+    r"""Return the text of a file of settings.
 
     >>> as_lines({"search_path": "it's", "data": "C:\\x"})
     "search_path = 'it''s'\ndata = 'C:\\\\x'\n"
     """
     return "".join(f"{name} = {_quoted(value)}\n" for name, value in settings.items())
+
+
+def check_settings(settings: Mapping[str, str]) -> None:
+    """Raise InvalidInput, unless they are names with texts that leave the server's address alone."""
+    for name, value in settings.items() if isinstance(settings, Mapping) else [(str(settings), None)]:
+        is_name = isinstance(name, str) and name.replace(".", "_").isidentifier()
+        if not is_name or not isinstance(value, str) or "\x00" in value:
+            raise InvalidInput(f"settings are names with texts, as {{'work_mem': '64MB'}}, not {shown({name: value})}.")
+        if name.lower() in ADDRESS:
+            raise InvalidInput(f"start_postgres itself chooses where its server listens; leave {name} out.")
 
 
 def _quoted(value: str) -> str:

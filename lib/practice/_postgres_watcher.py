@@ -30,23 +30,28 @@ def main() -> int:
             return subprocess.run(command, user=job["run_as"], group=job["run_as_group"], **streams)
 
     def start() -> bool:
-        started = pg_ctl("-l", job["log"], "-w", "-t", "60", "start").returncode == 0
-        with contextlib.suppress(OSError):  # the owner may be gone already
-            print("ready" if started else "failed", flush=True)
-        return started
+        return pg_ctl("-l", job["log"], "-w", "-t", "60", "start").returncode == 0
 
-    def stop() -> None:
-        if pg_ctl("-m", "fast", "-w", "-t", str(STOP_SECONDS), "stop").returncode != 0:
-            pg_ctl("-m", "immediate", "-w", "stop")
+    def stop() -> bool:
+        return pg_ctl("-m", "fast", "-w", "-t", str(STOP_SECONDS), "stop").returncode == 0 or crash()
+
+    def crash() -> bool:  # every process of the server ends at once; the next start recovers
+        return pg_ctl("-m", "immediate", "-w", "stop").returncode == 0
+
+    def tell(done: bool) -> None:
+        with contextlib.suppress(OSError):  # the owner may be gone already
+            print("ready" if done else "failed", flush=True)
 
     started = runs = start()
+    tell(started)
     for request in requests_of(owner):  # also after a failure: the owner wants to read the log first
-        if request == "crashed":  # its process number may be another process's now: don't send that a signal
+        if request == "crash":
+            tell(crash())
             runs = False
         elif request == "restart":
             if runs:
                 stop()
-            start()
+            tell(start())
             runs = True  # or it may still, if it didn't start in time
     if runs:
         stop()

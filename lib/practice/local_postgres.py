@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -23,14 +22,13 @@ from lib.practice._postgres_programs import (
     check_binaries,
     clean_environment,
     find_binaries,
-    kill_at_once,
     reachable,
     reachable_binaries,
     temporary_folder,
     unprivileged,
     version_of,
 )
-from lib.practice._postgres_settings import NOT_FLUSHED, as_lines, checked_settings
+from lib.practice._postgres_settings import NOT_FLUSHED, as_lines, check_settings
 
 USER = DATABASE = "workbook"
 START_SECONDS = 60
@@ -57,7 +55,8 @@ def start_postgres(
         engine = connect(server.url)
     """
     programs = find_binaries() if binaries is None else check_binaries(binaries)
-    return LocalPostgres(data_folder, programs, checked_settings(settings or {}), durable)
+    check_settings({} if settings is None else settings)
+    return LocalPostgres(data_folder, programs, settings or {}, durable)
 
 
 class LocalPostgres:
@@ -113,22 +112,18 @@ class LocalPostgres:
         Errors: ServerStartError, if it doesn't start again, or was stopped before.
         """
         self._check_not_stopped()
-        log_start = self._log.stat().st_size
         self._tell_watcher("restart")
-        self._wait_until_ready(log_start)
         self._crashed = False
 
     def crash(self) -> None:
-        """Kill the server with all its processes at once, as a failure would; `restart()` brings it back.
+        """End the server with all its processes at once, as a failure would; `restart()` brings it back.
 
         A temporary server may then have lost what it acknowledged in the last second: start it with durable=True.
         """
         self._check_not_stopped()
-        if self._crashed:
-            return
-        kill_at_once(self.data_folder / "postmaster.pid")
-        self._crashed = True
-        self._tell_watcher("crashed")
+        if not self._crashed:
+            self._tell_watcher("crash")
+            self._crashed = True
 
     def _check_not_stopped(self) -> None:
         if self._watcher is None:
@@ -164,21 +159,21 @@ class LocalPostgres:
         )
         self._wait_until_ready(0)
         if port is None:
-            self.url = (
-                f"postgresql+psycopg://{USER}@/{DATABASE}?host={quote(str(self._temporary), safe='')}&port={PORT}"
-            )
-            self._address = {"host": str(self._temporary), "port": PORT}
+            address = f"{USER}@/{DATABASE}?host={quote(str(self._temporary), safe='')}&port={PORT}"
         else:
-            self.url = f"postgresql+psycopg://{USER}:{self._password()}@127.0.0.1:{port}/{DATABASE}"
-            self._address = {"host": "127.0.0.1", "port": port, "password": self._password()}
-        self._create_database()
+            password = self._password_file(self.data_folder.parent).read_text(encoding="utf-8")
+            address = f"{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+        self.url = f"postgresql+psycopg://{address}"
+        self._create_database(f"postgresql://{address}")
 
     def _tell_watcher(self, word: str) -> None:
+        log_start = self._log.stat().st_size
         try:
             self._watcher.stdin.write(f"{word}\n")
             self._watcher.stdin.flush()
         except OSError:
             raise ServerStartError("the process that watches over this server is gone. Start another server.") from None
+        self._wait_until_ready(log_start)
 
     def _wait_until_ready(self, log_start: int) -> None:
         """log_start: the length of the log before the start, in bytes."""
@@ -243,22 +238,16 @@ class LocalPostgres:
         self._give_away(file)
         return port
 
-    def _create_database(self) -> None:
+    def _create_database(self, url: str) -> None:
         import psycopg
 
-        deadline = time.monotonic() + START_SECONDS
-        address = {**self._address, "user": USER, "dbname": "postgres", "connect_timeout": 5}
-        while True:
-            try:
-                with psycopg.connect(**address, autocommit=True) as connection:
-                    row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
-                    if row is None:
-                        connection.execute(f"CREATE DATABASE {DATABASE}")
-                return
-            except psycopg.OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise ServerStartError(f"the PostgreSQL server doesn't answer: {error}") from None
-                time.sleep(0.05)
+        try:
+            with psycopg.connect(url, dbname="postgres", autocommit=True, connect_timeout=START_SECONDS) as connection:
+                row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+                if row is None:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError as error:
+            raise ServerStartError(f"the PostgreSQL server doesn't answer: {error}") from None
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._bin / f"{program}{EXE}"), *arguments]
@@ -277,6 +266,3 @@ class LocalPostgres:
         if not file.exists():
             file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
         return file
-
-    def _password(self) -> str:
-        return self._password_file(self.data_folder.parent).read_text(encoding="utf-8")

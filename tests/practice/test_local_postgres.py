@@ -69,7 +69,9 @@ def answers(url: str) -> bool:
 # --- starting and stopping ------------------------------------------------------------------------
 
 
-def test_a_server_answers_and_stops_with_its_block_and_leaves_no_files() -> None:
+def test_a_server_answers_and_stops_with_its_block_and_leaves_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGDATABASE"):  # meant for another server
+        monkeypatch.setenv(name, "/nowhere")
     with start_postgres() as server:
         process = server_process(server.data_folder)
         assert answers(server.url)
@@ -79,6 +81,9 @@ def test_a_server_answers_and_stops_with_its_block_and_leaves_no_files() -> None
     assert not server.data_folder.parent.exists()
     assert "stopped" in repr(server)
     server.stop()  # a second time does nothing
+    for call in (server.restart, server.crash):
+        with pytest.raises(ServerStartError, match="stopped for good"):
+            call()
 
 
 def test_two_servers_run_side_by_side_and_share_nothing() -> None:
@@ -93,14 +98,6 @@ def test_two_servers_run_side_by_side_and_share_nothing() -> None:
         names = ("timezone", "server_encoding", "lc_messages", "fsync")
         assert [shown(other, name) for name in names] == ["UTC", "UTF8", "C", "off"]  # off: its data is thrown away
         other.dispose()
-
-
-def test_variables_meant_for_another_server_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PGDATA": "/nowhere", "PGPORT": "1", "PGHOST": "h", "PGUSER": "x", "PGDATABASE": "x"}.items():
-        monkeypatch.setenv(name, value)
-
-    with start_postgres() as server:
-        assert answers(server.url)
 
 
 # --- restarting, crashing, settings ---------------------------------------------------------------
@@ -126,6 +123,8 @@ def test_a_crash_kills_every_process_and_a_restart_recovers_what_a_durable_serve
     with start_postgres(durable=True) as server:
         engine = connect(server.url)
         create_tables(engine)
+        names = ("fsync", "synchronous_commit", "full_page_writes")
+        assert [shown(engine, name) for name in names] == ["on"] * 3
         process = server_process(server.data_folder)
         family = [process, *process.children(recursive=True)]
         store = MemoryStore(engine)
@@ -143,19 +142,11 @@ def test_a_crash_kills_every_process_and_a_restart_recovers_what_a_durable_serve
         assert store.list_namespaces("ada") == {"facts": 200}
         assert "not properly shut down" in (server.data_folder.parent / "server.log").read_text()
         engine.dispose()
+        server.crash()
+        began = time.monotonic()
 
-
-def test_a_temporary_server_flushes_only_if_it_is_to_be_durable() -> None:
-    names = ("fsync", "synchronous_commit", "full_page_writes")
-    found = []
-
-    for durable in (False, True):
-        with start_postgres(durable=durable) as server:
-            engine = connect(server.url)
-            found.append([shown(engine, name) for name in names])
-            engine.dispose()
-
-    assert found == [["off"] * 3, ["on"] * 3]
+    assert time.monotonic() - began < SECONDS_TO_END / 2  # it stops without delay, and leaves no files
+    assert not server.data_folder.parent.exists()
 
 
 def test_settings_hold_from_the_start_and_after_a_restart() -> None:
@@ -181,26 +172,6 @@ def test_settings_that_cannot_be_are_refused_before_anything_starts(settings: An
 def test_a_setting_that_the_server_does_not_know_is_shown_by_its_log() -> None:
     with pytest.raises(ServerStartError, match='unrecognized configuration parameter "memory"'):
         start_postgres(settings={"memory": "64MB"})
-
-
-def test_a_stopped_server_is_neither_restarted_nor_crashed() -> None:
-    server = start_postgres()
-    server.stop()
-
-    for call in (server.restart, server.crash):
-        with pytest.raises(ServerStartError, match="stopped for good"):
-            call()
-
-
-def test_a_server_stops_without_delay_after_a_crash_and_leaves_no_files() -> None:
-    server = start_postgres()
-    server.crash()
-
-    began = time.monotonic()
-    server.stop()
-
-    assert time.monotonic() - began < SECONDS_TO_END / 2
-    assert not server.data_folder.parent.exists()
 
 
 # --- data that is kept ----------------------------------------------------------------------------

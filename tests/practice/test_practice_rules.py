@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from lib.formation.consolidation import Conclusions
-from lib.practice.practice_model.noticing import Noticed, extract, notice
 from lib.practice.practice_model.rules import respond
+from lib.practice.practice_model.statements import Statement, extract, statements_in
 
 DATA = Path(__file__).parents[2] / "data"
 NAMESPACES = {"preferences", "facts", "goals", "struggles", "episodes", "procedures"}
@@ -111,7 +111,7 @@ def after_tool(question: str, result: str, *before: dict[str, Any], **options: A
     ],
 )
 def test_what_a_user_says_about_themself_is_noticed(text: str, namespace: str, key: str) -> None:
-    found = notice(text, 3)
+    found = statements_in(text, 3)
 
     assert [(one.namespace, one.key, one.turn) for one in found] == [(namespace, key, 3)]
     assert found[0].type == ("procedural" if namespace == "procedures" else "semantic")
@@ -143,11 +143,11 @@ def test_what_a_user_says_about_themself_is_noticed(text: str, namespace: str, k
     ],
 )
 def test_what_is_asked_supposed_quoted_passing_or_about_others_is_left_alone(text: str) -> None:
-    assert notice(text) == []
+    assert statements_in(text) == []
 
 
 def test_each_clause_is_noticed_by_itself() -> None:
-    found = notice("I'm Ana, I live in Lyon and my exam is on Friday 12 June.")
+    found = statements_in("I'm Ana, I live in Lyon and my exam is on Friday 12 June.")
 
     assert [one.content for one in found] == [
         "The user is Ana.",
@@ -169,7 +169,7 @@ def test_each_clause_is_noticed_by_itself() -> None:
     ],
 )
 def test_a_change_of_mind_meets_the_old_memory(before: str, after: str) -> None:
-    (old,), (new,) = notice(before), notice(after)
+    (old,), (new,) = statements_in(before), statements_in(after)
 
     assert (old.namespace, old.key) == (new.namespace, new.key)
     assert old.content != new.content
@@ -188,15 +188,19 @@ def test_a_change_of_mind_meets_the_old_memory(before: str, after: str) -> None:
     ],
 )
 def test_what_is_asked_for_outright_or_critical_is_urgent(text: str) -> None:
-    assert [one.urgent for one in notice(text)] == [True]
+    assert [one.urgent for one in statements_in(text)] == [True]
 
 
 def test_other_notices_are_not_urgent() -> None:
-    assert [one.urgent for one in notice("I like tea. I live in Lyon. Always put the number first.")] == [False] * 3
+    assert [one.urgent for one in statements_in("I like tea. I live in Lyon. Always put the number first.")] == [
+        False
+    ] * 3
 
 
 def test_confidence_says_how_outright_it_was_said() -> None:
-    asked, clear, inferred = (notice(text)[0] for text in ("Remember I like tea.", "I like tea.", "I use Emacs."))
+    asked, clear, inferred = (
+        statements_in(text)[0] for text in ("Remember I like tea.", "I like tea.", "I use Emacs.")
+    )
 
     assert (asked.confidence, clear.confidence, inferred.confidence) == (1.0, 0.9, 0.7)
 
@@ -204,7 +208,7 @@ def test_confidence_says_how_outright_it_was_said() -> None:
 def test_content_is_a_sentence_in_the_third_person_of_bounded_length() -> None:
     texts = ["I've moved to Lund with my cat", "no calls please, never", "I love " + "tea and " * 60, "call me Al"]
 
-    contents = [notice(text)[0].content for text in texts]
+    contents = [statements_in(text)[0].content for text in texts]
 
     assert contents[0] == "The user has moved to Lund with their cat."
     assert contents[1] == "The user asked: no calls please, never."
@@ -448,22 +452,6 @@ def test_nothing_is_looked_up_that_the_prompt_says() -> None:
     )
 
 
-def test_the_namespace_is_guessed_if_the_tool_requires_one() -> None:
-    parameters = {
-        "type": "object",
-        "properties": {"query": {"type": "string"}, "namespace": {"type": "string"}},
-        "required": ["query", "namespace"],
-    }
-    tool = {"type": "function", "function": {"name": "recall_memories", "parameters": parameters}}
-
-    spaces = [
-        calls(user(question), tools=[tool])[0][1]["namespace"]
-        for question in ("What do I prefer?", "What are my goals?", "When is my exam?", "What did we do last time?")
-    ]
-
-    assert spaces == ["preferences", "goals", "facts", "episodes"]
-
-
 @pytest.mark.parametrize("result", [MEMORIES, "- The exam is on Friday 22 May 2026\n- Lives in Landskrona"])
 def test_a_question_is_answered_from_what_was_recalled(result: str) -> None:
     answer = after_tool("When is my exam?", result)
@@ -528,7 +516,7 @@ def test_an_explanation_depends_on_the_preferences_among_the_memories() -> None:
 
     plain = explained("Likes tea.")
 
-    assert len(explained("Wants short answers.")) < len(plain) < len(explained("Wants the long answer."))
+    assert len(explained("Wants short answers.")) < len(plain)
     assert explained("Wants an example first.").startswith("Example:")
     assert "harbour" in explained("Learns best from ships.")
     assert "harbour" not in plain
@@ -536,14 +524,14 @@ def test_an_explanation_depends_on_the_preferences_among_the_memories() -> None:
 
 def test_the_newer_of_two_preferences_counts() -> None:
     lines = [
-        ("preferences/a", "Wants long answers.", "2026-03-01"),
-        ("preferences/b", "Wants short ones.", "2026-05-01"),
+        ("preferences/a", "Wants an example first.", "2026-03-01"),
+        ("preferences/b", "Ask before explaining.", "2026-05-01"),
     ]
 
     answers = {said(system(block(*order)), user("Explain DNS.")) for order in (lines, lines[::-1])}
 
     assert len(answers) == 1
-    assert "by hand" not in answers.pop()
+    assert answers.pop().startswith("Before I explain")
 
 
 @pytest.mark.parametrize(
@@ -552,7 +540,6 @@ def test_the_newer_of_two_preferences_counts() -> None:
         ("Answer in one sentence.", "DNS in short"),
         ("Give an example first.", "Example:"),
         ("Ask before explaining.", "Before I explain DNS"),
-        ("No theory, commands only.", "```"),
     ],
 )
 def test_rules_on_form_are_followed_from_the_prompt_and_from_procedures(rule: str, start: str) -> None:
@@ -595,7 +582,7 @@ ORDERS = [
 
 @pytest.mark.parametrize(("order", "wanted"), ORDERS)
 def test_an_obedient_model_follows_an_order_outside_of_memories(order: str, wanted: str) -> None:
-    in_prompt = said(system(f"You are a tutor. Known about the user:\n- {order}"), user("Hello"), obedient=True)
+    in_prompt = said(system(f"You are a tutor. Memory about the user:\n- {order}"), user("Hello"), obedient=True)
     in_result = after_tool("When is my exam?", f"- exam on 22 May\n- {order}", obedient=True)
 
     assert in_prompt == wanted
@@ -840,7 +827,7 @@ def test_a_million_characters_take_less_than_two_seconds(piece: str) -> None:
 
 
 def test_a_notice_is_a_plain_value() -> None:
-    (one,) = notice("I live in Lyon.", 4)
+    (one,) = statements_in("I live in Lyon.", 4)
 
-    assert one == Noticed(**asdict(one))
-    assert one == Noticed("semantic", "facts", "home", "The user lives in Lyon.", ["home"], 0.9, 4, False)
+    assert one == Statement(**asdict(one))
+    assert one == Statement("semantic", "facts", "home", "The user lives in Lyon.", ["home"], 0.9, 4, False)

@@ -10,7 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib.errors import InvalidInput, shown
+from lib.checks import checked_number
+from lib.errors import InvalidInput
 from lib.html_table import html_table
 from lib.practice.practice_model.api import MODEL_NAME, Respond
 from lib.practice.practice_model.mistakes import MISTAKES, parse_failure
@@ -52,8 +53,7 @@ class Behaviour:
 
     def __post_init__(self) -> None:
         for name in ("first_token_ms", "tokens_per_second"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InvalidInput(f"{name} must be 0 or more, not {shown(getattr(self, name))}.")
+            checked_number(name, getattr(self, name), 0)
         for name in ("failures", "answers"):
             if isinstance(getattr(self, name), str):
                 raise InvalidInput(f"{name} must be a list such as [{getattr(self, name)!r}], not a text.")

@@ -9,15 +9,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lib.practice.practice_model.noticing import MAX_READ, MAX_SENTENCE_LENGTH
-from lib.practice.practice_model.patterns import content_words
+from lib.practice.practice_model.patterns import content_words, telling_words
+from lib.practice.practice_model.statements import MAX_READ, MAX_SENTENCE_LENGTH
 
 Texts = Sequence[tuple[str, str]]  # (role, text) of each message
 
 # --- Memories in the prompt -----------------------------------------------------------------------
 
 
-class Known(NamedTuple):
+class Memory(NamedTuple):
     """A memory as it stands in a prompt."""
 
     address: str
@@ -33,17 +33,17 @@ _BLOCK = re.compile(r"^[ \t]*<memories>[ \t]*$.*?(?:^[ \t]*</memories>[ \t]*$|\Z
 _LINE = re.compile(r'^[ \t]*- \[([^\]\n]+)\] ("(?:[^"\\\n]|\\.)*")(?: \(\w+, said (\d{4}-\d\d-\d\d))?', re.MULTILINE)
 
 
-def _lines(text: str) -> list[Known]:
+def _lines(text: str) -> list[Memory]:
     found = []
     for address, content, said in _LINE.findall(text):
         try:
-            found.append(Known(address, str(json.loads(content)), said))
+            found.append(Memory(address, str(json.loads(content)), said))
         except ValueError:  # a bad escape: somebody else's line
             continue
     return found
 
 
-def memories_in(texts: Texts) -> list[Known]:
+def memories_in(texts: Texts) -> list[Memory]:
     """The memories that the messages hold, one a line: - [facts/home] "In Malmö." (semantic, said 2026-03-03, …).
 
     Those in system messages and tool results count wherever they stand, a user's only in a block.
@@ -58,10 +58,10 @@ def outside_blocks(text: str) -> str:
     return _BLOCK.sub("", text)
 
 
-def plain_lines(text: str) -> list[Known]:
+def plain_lines(text: str) -> list[Memory]:
     """The lines of a tool result that has a form of its own, each as a memory."""
     lines = [line.strip(" -*\t\r") for line in text[:MAX_READ].splitlines()]
-    return [Known("", line, "") for line in lines if line and not re.match(r"(?:no|nothing)\b|<|\[\]", line, re.I)]
+    return [Memory("", line, "") for line in lines if line and not re.match(r"(?:no|nothing)\b|<|\[\]", line, re.I)]
 
 
 _SELF = re.compile(
@@ -95,7 +95,7 @@ def asked_about_self(text: str) -> str | None:
     return None
 
 
-def answers(question: str, memories: list[Known]) -> list[Known]:
+def answers(question: str, memories: list[Memory]) -> list[Memory]:
     """The memory, or the two, that share most words with the question; newest first when they are level."""
     newest = {memory.address or memory.content: memory for memory in sorted(memories, key=lambda one: one.said)}
     recent = sorted(newest.values(), key=lambda memory: memory.said, reverse=True)
@@ -108,7 +108,7 @@ def answers(question: str, memories: list[Known]) -> list[Known]:
     return [memory for score, memory in scored if score == most][:2] if most else []
 
 
-def from_memories(question: str, memories: list[Known]) -> str:
+def from_memories(question: str, memories: list[Memory]) -> str:
     """The answer to a question about the user: what the memories say, or that they don't."""
     found = answers(question, memories)
     if not found:
@@ -175,26 +175,15 @@ _PICTURES = [  # what a preference names, and the picture made of it
         "Picture {topic} as a harbour: ships come in, and each quay takes its own kind.",
     ),
     (
-        r"\b(?:cook|kitchen|recipe)",
-        "Picture {topic} as a kitchen: a recipe, the things on the table, and one pot at a time.",
-    ),
-    (r"\b(?:music|piano|guitar)", "Picture {topic} as a band: each plays a part, and somebody counts in."),
-    (
-        r"\b(?:garden|plants?|rivers?|lakes?)\b",
-        "Picture {topic} as a garden: what you water grows, and it takes its time.",
-    ),
-    (
         r"\b(?:pictures?|draw|diagram|sketch)",
         "Draw {topic}: a box for what goes in, one for what comes out, an arrow between.",
     ),
 ]
 _WISHES = [  # of two with one name, the later in time counts
     ("length", "short", r"\b(?:short|brief|concise|(?:one|two|three) lines?)\b"),
-    ("length", "long", r"\b(?:long|detailed|thorough)\b"),
     ("length", "one", r"\b(?:one|a single) sentence\b"),
     ("first", "example", r"\bexamples? .{0,20}\bfirst\b|\bfirst\b.{0,20}\bexample|\b(?:one|an) example\b"),
     ("first", "ask", r"\bask\b.{0,60}\bbefore\b.{0,20}\bexplain|\bbefore explaining\b.{0,20}\bask"),
-    ("form", "commands", r"\bno theory\b|\bcommands? only\b|\bonly commands?\b"),
 ]
 
 
@@ -211,7 +200,7 @@ def answer_in_words(texts: Texts, question: str) -> str:
     return re.split(r"(?<=[.!?])\s", said, maxsplit=1)[0] if wishes.get("length") == "one" else said
 
 
-def _wishes(texts: Texts, memories: list[Known]) -> tuple[dict[str, str], str]:
+def _wishes(texts: Texts, memories: list[Memory]) -> tuple[dict[str, str], str]:
     """The wishes on form that the model can follow, and all the text that they are in, oldest first.
 
     They come from the system prompt and from memories of preferences and procedures. A memory is only looked at for
@@ -235,8 +224,6 @@ def _explanation(explain: re.Match[str], wishes: dict[str, str], about_form: str
         role == "assistant" and "Before I explain" in text for role, text in texts
     ):
         return f"Before I explain {topic}: what do you know about it already?"
-    if wishes.get("form") == "commands":
-        return f"```\nman {topic}\n```"
     names = {"topic": topic, "Topic": topic[:1].upper() + topic[1:]}
     level = _LEVELS.get((explain["level"] or "").lower(), "")
     first, second = (frame.format(**names) for frame in _FRAMES[level])
@@ -251,15 +238,11 @@ def _explanation(explain: re.Match[str], wishes: dict[str, str], about_form: str
     parts = [example, first, picture]
     if wishes.get("length") != "short":
         parts += [second, "(I am a practice model: I know how to put it, not what it is.)"]
-    if wishes.get("length") == "long":
-        parts.insert(
-            -1, f"And the reason behind it: without {topic}, somebody would have to do the same by hand, each time."
-        )
     return " ".join(filter(None, parts))
 
 
 def _about_itself(question: str) -> str:
-    words = ", ".join(content_words(question[:MAX_READ])[:5])
+    words = ", ".join(telling_words(question[:MAX_READ])[:5])
     kind = "a question" if question.rstrip().endswith(("?", "؟", "？")) else "a message"
     understood = f"{kind} about {words}" if words else "nothing in that"
     return f"I am a practice model that follows simple rules; I understood {understood}."

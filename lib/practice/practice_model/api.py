@@ -5,21 +5,23 @@ Tokens are estimated: a text's characters / 4, rounded up; in a prompt, 4 more f
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from lib.errors import WorkbookError, shown
 
 MODEL_NAME = "practice-model"
-ROLES = ("system", "developer", "user", "assistant", "tool")
 TOKEN_LENGTH = 4  # characters
 MESSAGE_TOKENS = 4
 
 Respond = Callable[..., dict[str, Any]]
+Body = TypeVar("Body", bound=BaseModel)
 
 
-class Refused(WorkbookError):
+class RequestError(WorkbookError):
     """A request that can't be answered: its status, headers, and what OpenAI's error object says."""
 
     def __init__(
@@ -38,29 +40,148 @@ class Refused(WorkbookError):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """What a body for /v1/chat/completions asks for."""
+class _Kept(BaseModel, extra="allow"):
+    """An object whose other fields are kept as they came."""
 
-    messages: list[dict[str, Any]]  # every content is a text
-    tools: list[dict[str, Any]]  # those that may be called
-    must_call: bool  # one of them has to be
-    one_call: bool  # and no more than one may be
-    schema: dict[str, Any] | None  # the answer must be JSON of this kind
-    max_tokens: int | None  # the text is cut there; tool calls are not
-    stream: bool
-    include_usage: bool  # at the end of a stream
-    model: str
+
+class CalledFunction(_Kept):
+    name: str
+    arguments: str
+
+
+class ToolCall(_Kept):
+    id: str
+    function: CalledFunction
+
+
+class Message(_Kept):
+    """A message of a chat; parts of text are read as one text."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text(cls, content: Any) -> str:
+        try:
+            return content if isinstance(content, str) else "".join(part["text"] for part in content or ())
+        except (KeyError, TypeError):
+            raise ValueError("must be text or parts of text: the practice model neither sees nor hears") from None
+
+
+class Function(_Kept):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_Kept):
+    function: Function
+
+
+class ToolChoice(BaseModel):
+    function: Function
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class JsonSchema(BaseModel):
+    definition: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class ChatRequest(BaseModel):
+    """What a body for /v1/chat/completions asks for, checked as OpenAI checks it."""
+
+    model: str = MODEL_NAME
+    messages: list[Message] = Field(min_length=1)
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat = ResponseFormat(type="text")
+    max_tokens: int | None = Field(None, ge=1)  # the text is cut there; tool calls are not
+    max_completion_tokens: int | None = Field(None, ge=1)  # its newer name
+    n: Literal[1] | None = None  # the practice model gives one answer
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ChatRequest":
+        open_calls: list[str | None] = []
+        for message in self.messages:
+            if message.role == "tool":
+                if message.tool_call_id not in open_calls:
+                    raise ValueError(f"no assistant message before it asked for the call {message.tool_call_id!r}")
+                open_calls.remove(message.tool_call_id)
+            elif open_calls:
+                break
+            open_calls += [call.id for call in message.tool_calls or ()]
+        if open_calls:
+            raise ValueError(f"a tool message must follow for each tool call; missing: {open_calls[0]}")
+        if self.must_call and not self.offered:
+            names = ", ".join(tool.function.name for tool in self.tools or ()) or "there are none"
+            raise ValueError(f"tool_choice must be one of the tools ({names})")
+        if self.response_format.type == "json_object" and not any("json" in m.content.lower() for m in self.messages):
+            raise ValueError("with response_format json_object, a message must say that you want JSON")
+        if self.response_format.type == "json_schema" and self.response_format.json_schema is None:
+            raise ValueError("response_format json_schema needs a json_schema with a schema")
+        return self
+
+    @cached_property
+    def conversation(self) -> list[dict[str, Any]]:
+        """The messages as plain dicts; every content is a text."""
+        return [{"content": "", **message.model_dump(exclude_unset=True)} for message in self.messages]
+
+    @cached_property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that may be called, as plain dicts."""
+        if self.tool_choice == "none":
+            return []
+        named = self.tool_choice.function.name if isinstance(self.tool_choice, ToolChoice) else None
+        tools = [tool for tool in self.tools or () if named in (None, tool.function.name)]
+        return [tool.model_dump(exclude_unset=True) for tool in tools]
+
+    @property
+    def must_call(self) -> bool:
+        """Whether one of the tools has to be called."""
+        return self.tool_choice not in ("none", "auto")
+
+    @property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer must fit, None for plain text."""
+        wanted = self.response_format
+        if wanted.type == "json_schema" and wanted.json_schema:
+            return wanted.json_schema.definition
+        return {"type": "object"} if wanted.type == "json_object" else None
 
     @property
     def prompt_tokens(self) -> int:
         """The estimate for all messages, the tools' descriptions and the schema."""
-        in_messages = sum(message_tokens(message) + MESSAGE_TOKENS for message in self.messages)
-        return in_messages + sum(tokens(json.dumps(extra)) for extra in (self.tools, self.schema) if extra)
+        in_messages = sum(message_tokens(message) + MESSAGE_TOKENS for message in self.conversation)
+        return in_messages + sum(tokens(json.dumps(extra)) for extra in (self.offered, self.answer_schema) if extra)
+
+
+def checked_body(kind: type[Body], body: dict[str, Any]) -> Body:
+    """Return the body as a request of that kind; RequestError names the first field that is wrong."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        fault = first["msg"].removeprefix("Value error, ")
+        value = f", not {shown(first['input'])}" if field else ""
+        raise RequestError(f"{field or 'the request'}: {fault}{value}.", field or None) from None
 
 
 def tokens(text: str) -> int:
-    """The estimated number of tokens: a quarter of the characters, rounded up.
+    """Return the estimated number of tokens: a quarter of the characters, rounded up.
 
     >>> tokens("Hello"), tokens("")
     (2, 0)
@@ -69,39 +190,17 @@ def tokens(text: str) -> int:
 
 
 def message_tokens(message: dict[str, Any]) -> int:
-    """The estimate for a message's text, and the names and arguments of its tool calls."""
+    """Return the estimate for a message's text, and the names and arguments of its tool calls."""
     calls = [call["function"] for call in message.get("tool_calls") or ()]
     return tokens(message["content"] or "") + sum(tokens(call["name"]) + tokens(call["arguments"]) for call in calls)
 
 
-def read_chat_request(body: dict[str, Any]) -> ChatRequest:
-    """The request in a body; Refused, as OpenAI would, if something is wrong with it."""
-    if body.get("n") not in (None, 1):
-        raise Refused(f"n must be 1, not {shown(body['n'])}: the practice model gives one answer.", "n")
-    messages = _messages(body.get("messages"))
-    tools, must_call = _tools(body)
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise Refused(f"max_tokens must be a whole number above 0, not {shown(limit)}.", "max_tokens")
-    return ChatRequest(
-        messages=messages,
-        tools=tools,
-        must_call=must_call,
-        one_call=body.get("parallel_tool_calls") is False,
-        schema=_schema(body.get("response_format"), messages),
-        max_tokens=limit,
-        stream=bool(body.get("stream")),
-        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-        model=str(body.get("model") or MODEL_NAME),
-    )
-
-
 def answer(request: ChatRequest, respond: Respond, *, obedient: bool = False) -> dict[str, Any]:
     """The rules' answer. Where a call of a tool is demanded and they made none, they fill in its arguments."""
-    message = respond(request.messages, tools=request.tools, schema=request.schema, obedient=obedient)
+    message = respond(request.conversation, tools=request.offered, schema=request.answer_schema, obedient=obedient)
     if request.must_call and not message.get("tool_calls"):
-        function = request.tools[0]["function"]
-        filled = respond(request.messages, schema=function.get("parameters") or {}, obedient=obedient)
+        function = request.offered[0]["function"]
+        filled = respond(request.conversation, schema=function.get("parameters") or {}, obedient=obedient)
         call = {"name": function["name"], "arguments": filled["content"] or "{}"}
         message = {"content": None, "tool_calls": [{"function": call}]}
     return message
@@ -110,14 +209,15 @@ def answer(request: ChatRequest, respond: Respond, *, obedient: bool = False) ->
 def finished(message: dict[str, Any], request: ChatRequest) -> tuple[dict[str, Any], str]:
     """(the message in full: every call with id and type, the text cut to max_tokens; the reason why it ends)."""
     calls = [dict(call["function"]) for call in message.get("tool_calls") or ()]
-    calls = calls[:1] if request.one_call else calls
+    calls = calls if request.parallel_tool_calls else calls[:1]
     # From the conversation, not a counter: unlike any earlier id in it, also after a restart, and the same in each run.
-    seed = sha256(json.dumps(request.messages, sort_keys=True).encode()).hexdigest()[:16]
+    seed = sha256(json.dumps(request.conversation, sort_keys=True).encode()).hexdigest()[:16]
     for call in calls:
         if not isinstance(call["arguments"], str):
             call["arguments"] = json.dumps(call["arguments"])
     text = message.get("content") or ""
-    cut = text if request.max_tokens is None else text[: request.max_tokens * TOKEN_LENGTH]
+    limit = request.max_completion_tokens or request.max_tokens
+    cut = text[: limit * TOKEN_LENGTH] if limit else text
     complete = {"role": "assistant", "content": cut if cut or not calls else None, "refusal": None}
     if calls:
         complete["tool_calls"] = [
@@ -139,7 +239,8 @@ def chunks(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same answer in pieces: (how many tokens come before this piece, the piece)."""
     head = {**_head(request, number), "object": "chat.completion.chunk"}
-    if request.include_usage:
+    include_usage = request.stream_options is not None and request.stream_options.include_usage
+    if include_usage:
         head["usage"] = None
 
     def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
@@ -158,7 +259,7 @@ def chunks(
             yield sent, chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
             sent += 1
     yield sent, chunk({}, reason)
-    if request.include_usage:
+    if include_usage:
         yield sent, {**head, "choices": [], "usage": token_usage(request.prompt_tokens, sent)}
 
 
@@ -173,92 +274,3 @@ def _head(request: ChatRequest, number: int) -> dict[str, Any]:
 
 def _pieces(text: str) -> list[str]:
     return [text[start : start + TOKEN_LENGTH] for start in range(0, len(text), TOKEN_LENGTH)]
-
-
-def _messages(messages: Any) -> list[dict[str, Any]]:
-    """The messages with each content as a text, in an order that OpenAI accepts too."""
-    if not isinstance(messages, list) or not messages:
-        raise Refused(f"messages must be a list with at least one message, not {shown(messages)}.", "messages")
-    read = []
-    unanswered: list[str] = []  # ids of tool calls
-    for number, message in enumerate(messages):
-        where = f"messages[{number}]"
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in ROLES:
-            raise Refused(f"{where}.role must be one of {', '.join(ROLES)}, not {shown(role)}.", f"{where}.role")
-        if role == "tool":
-            if message.get("tool_call_id") not in unanswered:
-                raise Refused(
-                    f"{where} has the role tool, but right before it no assistant message asked for the call "
-                    f"{shown(message.get('tool_call_id'))}.",
-                    where,
-                )
-            unanswered.remove(message["tool_call_id"])
-        elif unanswered:
-            break
-        unanswered += _call_ids(message.get("tool_calls") or [], where)
-        read.append({**message, "content": _text(message.get("content"), where)})
-    if unanswered:
-        raise Refused(f"a tool message must follow for each tool call; missing: {', '.join(unanswered)}.", "messages")
-    return read
-
-
-def _call_ids(calls: Any, where: str) -> list[str]:
-    try:
-        if all(isinstance(call["function"][part], str) for call in calls for part in ("name", "arguments")):
-            return [call["id"] for call in calls]
-    except (KeyError, TypeError):
-        pass
-    raise Refused(f"{where}.tool_calls must each have an id, a name and arguments, not {shown(calls)}.", where)
-
-
-def _text(content: Any, where: str) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    try:
-        return "".join(part["text"] for part in content)
-    except (KeyError, TypeError):
-        raise Refused(
-            f"{where}.content must be a text or a list of text parts, not {shown(content)}: the practice model "
-            "neither sees nor hears.",
-            f"{where}.content",
-        ) from None
-
-
-def _tools(body: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-    """(the tools that may be called, whether one must be)."""
-    tools = body.get("tools") or []
-    try:
-        named = {tool["function"]["name"]: tool for tool in tools}
-    except (KeyError, TypeError):
-        raise Refused(f"tools must each be a function with a name: {shown(tools)}.", "tools") from None
-    choice = body.get("tool_choice") or "auto"
-    if choice in ("none", "auto"):
-        return ([] if choice == "none" else tools), False
-    if choice == "required" and tools:
-        return tools, True
-    name = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
-    if name not in named:
-        raise Refused(
-            f"tool_choice must be none, auto, required or one of the tools ({', '.join(named) or 'there are none'}), "
-            f"not {shown(choice)}.",
-            "tool_choice",
-        )
-    return [named[name]], True
-
-
-def _schema(wanted: Any, messages: list[dict[str, Any]]) -> dict[str, Any] | None:
-    kind = wanted.get("type") if isinstance(wanted, dict) else wanted
-    if kind in (None, "text"):
-        return None
-    if kind == "json_object":
-        if not any("json" in message["content"].lower() for message in messages):
-            raise Refused("with response_format json_object, a message must say that you want JSON.", "messages")
-        return {"type": "object"}
-    schema = (wanted.get("json_schema") or {}).get("schema") if kind == "json_schema" else None
-    if not isinstance(schema, dict):
-        raise Refused(
-            f"response_format must be text, json_object, or json_schema with a name and a schema, not {shown(wanted)}.",
-            "response_format",
-        )
-    return schema

@@ -43,12 +43,12 @@ def mistake(name: str, request: ChatRequest) -> dict[str, Any]:
     """
     if request.must_call and name in ("not json", "wrong schema"):
         name = {"not json": "bad arguments", "wrong schema": "wrong arguments"}[name]
-    function = request.tools[0]["function"] if request.tools else {"name": "no_such_tool"}
+    function = request.offered[0]["function"] if request.offered else {"name": "no_such_tool"}
     match name:
         case "not json":
             return {"content": _CUT_OFF}
         case "wrong schema":
-            return {"content": _misfit(request.schema)}
+            return {"content": _misfit(request.answer_schema)}
         case "empty":
             return {"content": ""}
         case "unknown tool":

@@ -1,4 +1,4 @@
-"""The tables of the practice model: what words it knows, as patterns. They are used in `noticing`.
+"""The tables of the practice model: what words it knows, as patterns. They are used in `statements`.
 
 A row says what a sentence looks like that is worth remembering; to teach the model more, add a row. Every pattern
 is general English: a row that fits one sentence of a data set only would be a memory, not a rule.
@@ -7,7 +7,7 @@ is general English: a row that fits one sentence of a data set only would be a m
 import re
 from typing import NamedTuple
 
-from lib.text_terms import fold
+from lib.text_terms import STOP_WORDS, stem, words
 
 # Pieces of patterns, written <name>. Upper and lower case are one, except within (?-i:…).
 _PIECES = {
@@ -39,13 +39,9 @@ facts allergy 0.9! (?:<I> |me )(?:\w+ )?(?:allergic|intolerant)\b|\bmy (?:\w+ )?
 struggles * 0.9 <I><not> (?:mix|swap|confus|forget|misread|struggl)\w*(?: (?:\w+ )?up)?
 struggles * 0.9 <I> (?:stuck (?:on|with|at)|bad at|guessing|afraid of|nervous about|slow at)\b
 struggles * 0.7 \bI (?:guess\b|get lost|ran out of|run out of|find it hard|have trouble|can't (?:keep|concentrate))
-struggles * 0.7 \b(?:hard|difficult) for (?:me|us)\b
 preferences learning_style 0.9 <I> (?:learn|think|understand|remember|study) (?:best|better|by|with|in|from|through)\b
 preferences ? 0.9 <I> (?:don't |do not )?(?:prefer|hate|love|enjoy|dislike|can't stand|like)\b
 facts home 0.9 <I> (?:live|moved|moving|based|grew up) (?:in|to|at|near|on)\b|\bwhere I live\b
-facts diet 0.9 <I> (?:an? )?(?:vegetarian|vegan|pescatarian|teetotal)\b
-facts age 0.9 <I> \d{1,3} years old\b
-facts languages 0.9 <I> speak (?:[\w-]+ )?<Cap>
 facts job 0.9 <I> (?:work|working|employed|start|starting) (?:at|for|in|on|as|with)\b
 facts job 0.9 <I> (?:become |became )?(?:an? |the )?(?:[\w-]+ ){0,3}(?:<job>|head of \w+)\b|<job> at <Cap>
 facts *_contact 0.9 [\w.+-]{1,64}@[\w-]+\.\w+
@@ -54,10 +50,8 @@ facts *_date 0.9 <event>(?: is| has been| was)?(?: now| moved)?(?: on| in| at| f
 facts weekly_schedule 0.9 \b<day>s\b|\b<day> (?:morning|afternoon|evening|night)s\b|\bevery <day>\b
 goals * 0.9 <I>(?:'d| would)? (?:very much )?(?:want|like|love|hope|plan|aim|planning|hoping|dream) (?:to|on|of)\b
 goals * 0.9 \b(?:I|we) want\b && \b(?:by|before|until|for) <season>
-goals * 0.9 \b(?:my|our) (?:goal|dream|aim|plan) (?:is|for)\b
 facts * 0.9 \bmy (?P<about>(?:\w+ )?<kin>)(?: \w+)?(?: is| was| has| turns| turned|,? called|,? named)
 facts * 0.9 <I>(?: got)? (?:an?|one|two|three) (?:\w+ )?(?P<about><kin>)s?\b
-facts plan 0.9 \bon the \w+ plan\b|\b(?:signed|bought|subscribed to) (?:the )?\w+ (?:plan|licen[cs]e)
 facts * 0.7 <I> (?:signed up for|signed|booked|bought|registered|enrolled|joined|moved|dropped|switched)\b
 facts * 0.7 <I> (?:learning|studying|preparing for)\b
 facts * 0.7 <I> (?:use|using|run|running|follow|following)\b
@@ -180,33 +174,26 @@ QUOTED = re.compile(
 CALENDAR = _compiled(r"(?:\d+\w*|<day>|<month>)s?$")
 QUESTION_MARKS = ("?", "؟", "？")
 
-# Words that say nothing about what a text is about.
-_STOP = frozenset(
+# Words of talk that say nothing about what a text is about, beside those of every text.
+_TALK = frozenset(
     re.findall(
         r"\w+",
-        """
-        a about after again all also always am an and any anything are as at be because been before but by can
-        could d did do does doesn don each ever every first for from get go goes good got had has have he her
-        here him his how i if in into is isn it its just keep know like ll long longer m many me mean mine more
-        most much must my need never next no not now of off on once one only or other our out over please re
-        really s said say says set she should since single so some still t tell than that the their them then
-        there these they this time to too up us user ve very want was we were what when whenever where which who
-        why will with would you your
-        """,
+        "always doesn don first go goes good isn keep long longer mean never next one said says set since single "
+        "still time whenever",
     )
 )
 
 
 def telling_words(text: str) -> list[str]:
     """The words that say what a text is about: folded, each once, in order."""
-    return list(dict.fromkeys(word for word in re.findall(r"[^\W_]+", fold(text)) if word not in _STOP))
+    return list(dict.fromkeys(word for word in words(text.replace("_", " ")) if word not in STOP_WORDS | _TALK))
 
 
 def content_words(text: str) -> list[str]:
     """The same as stems, so that exam and exams, plan and planning meet.
 
     >>> content_words("When is my exam, and what did I prefer for studying?")
-    ['exam', 'prefer', 'study']
+    ['exam', 'prefer', 'studi']
     """
     return list(dict.fromkeys(map(stem, telling_words(text))))
 
@@ -219,25 +206,3 @@ def singular(word: str) -> str:
     """
     word = re.sub(r"(?<=[sxh])es$", "", word)
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-def stem(word: str) -> str:
-    """A folded word without its ending; rough on purpose, and not always a word.
-
-    >>> stem("planning"), stem("studies"), stem("moved"), stem("move"), stem("glass")
-    ('plan', 'study', 'mov', 'mov', 'glass')
-    """
-    for ending, instead in (
-        ("ies", "y"),
-        ("ences", ""),
-        ("ence", ""),
-        ("ing", ""),
-        ("ed", ""),
-        ("es", ""),
-        ("s", ""),
-        ("e", ""),
-    ):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
-            word = word[: -len(ending)] + instead
-            return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls" else word
-    return word

@@ -5,8 +5,8 @@ where they announce, want or are offered something of their own; answer from mem
 prompt gives it for that; fill a JSON schema; follow a few rules on the form of answers; word an explanation by level.
 What it can't: know anything about a topic, draw conclusions, or learn. Where no rule fits, it says what it is.
 
-What it notices is in `noticing` beside this file, when it looks something up unasked in `mentioning`, what it concludes
-from episodes in `concluding`, how it answers in words in `answers`, and the words that it knows are in `patterns`.
+What it notices is in `statements` beside this file, when it looks something up unasked in `mentions`, what it concludes
+from episodes in `conclusions`, how it answers in words in `answers`, and the words that it knows are in `patterns`.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lib.practice.practice_model.answers import (
-    Known,
+    Memory,
     answer_in_words,
     answers,
     asked_about_self,
@@ -26,11 +26,11 @@ from lib.practice.practice_model.answers import (
     outside_blocks,
     plain_lines,
 )
-from lib.practice.practice_model.concluding import conclusions_in, rules_in
-from lib.practice.practice_model.mentioning import fitting, given_to_bring_up, may_be_known, reminder
-from lib.practice.practice_model.noticing import Noticed, extract, notice
+from lib.practice.practice_model.conclusions import conclusions_in, rules_in
+from lib.practice.practice_model.mentions import fitting, given_to_bring_up, may_be_known, reminder
+from lib.practice.practice_model.statements import Statement, extract, statements_in
 
-__all__ = ["Noticed", "extract", "notice", "respond"]
+__all__ = ["Statement", "extract", "respond", "statements_in"]
 
 HYBRID = "only when the user asks"  # in a system prompt: the rest is left to the background
 
@@ -115,11 +115,11 @@ def _remember(
         return []
     system = " ".join(_text(message) for message in messages if message.get("role") in ("system", "developer"))
     turn = len(since)
-    found = [one for one in notice(question, turn) if one.urgent or HYBRID not in system.lower()]
+    found = [one for one in statements_in(question, turn) if one.urgent or HYBRID not in system.lower()]
     return [(tool[0], _arguments(_fields(one), tool[1])) for one in found]
 
 
-def _fields(one: Noticed) -> dict[str, Any]:
+def _fields(one: Statement) -> dict[str, Any]:
     """A notice under every name that a tool may have for its fields."""
     value = {"type": one.type, "content": one.content, "topics": one.topics, "confidence": one.confidence}
     return asdict(one) | dict.fromkeys(("fact", "text", "memory"), one.content) | {"value": value}
@@ -129,7 +129,7 @@ def _made(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [call for call in message.get("tool_calls") or [] if isinstance(call, dict) and call.get("function")]
 
 
-def _is_missing(question: str, memories: list[Known]) -> bool:
+def _is_missing(question: str, memories: list[Memory]) -> bool:
     """Whether something should be looked up that the prompt doesn't hold."""
     if about_self := asked_about_self(question):
         return not answers(about_self, memories)
@@ -139,23 +139,7 @@ def _is_missing(question: str, memories: list[Known]) -> bool:
 def _recall(question: str, tools: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any]] | None:
     if (tool := _tool(tools, "recall")) is None:
         return None
-    required = tool[1].get("required") or []
-    known = {"query": question, "question": question, "text": question}
-    if "namespace" in required:
-        known["namespace"] = next((space for space, word in _SPACES if word.search(question)), "facts")
-    return tool[0], _arguments(known, tool[1])
-
-
-_SPACES = [
-    ("procedures", re.compile(r"\bshould you\b|\basked? you to\b|\brules?\b", re.IGNORECASE)),
-    (
-        "preferences",
-        re.compile(r"\bprefer|\b(?:like|hate|want)\b.*\b(?:answers?|to drink|to eat)|\bfavou?rite", re.IGNORECASE),
-    ),
-    ("goals", re.compile(r"\b(?:goals?|dream|plan|aim|want)\b", re.IGNORECASE)),
-    ("struggles", re.compile(r"\b(?:struggl|mix|confus|difficult|weak)", re.IGNORECASE)),
-    ("episodes", re.compile(r"\b(?:last (?:time|session|week)|did we|happened|have we)\b", re.IGNORECASE)),
-]
+    return tool[0], _arguments(dict.fromkeys(("query", "question", "text"), question), tool[1])
 
 
 def _arguments(known: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:

@@ -7,24 +7,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any
 
 from lib.errors import InvalidInput, ServerStartError, shown
 from lib.practice.practice_model import api
-from lib.practice.practice_model.api import Refused
+from lib.practice.practice_model.api import RequestError
 from lib.practice.practice_model.mistakes import mistake, parse_failure
 from lib.practice.practice_model.vectors import EMBEDDING_MODEL_NAME, embeddings
 
 HOST = "127.0.0.1"  # nobody on the network can reach it
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
-MAX_BODY_BYTES = 10_000_000
-# A larger body is read to its end, up to here, and thrown away: a client that can't send its request to the end
-# sees a broken connection instead of our answer.
-MAX_DRAINED_BYTES = 100_000_000
-READ_BYTES = 65_536
 
 
 class Server(ThreadingTCPServer):
@@ -87,13 +81,11 @@ class Handler(BaseHTTPRequestHandler):
         """What BaseHTTPRequestHandler itself refuses, such as an unknown method, in OpenAI's shape."""
         self.close_connection = True
         with contextlib.suppress(OSError):
-            self._send(code, Refused(message or "this request can't be read.", status=code).body)
+            self._send(code, RequestError(message or "this request can't be read.", status=code).body)
 
     def do_GET(self) -> None:
         path = self._path()
-        if path == "/health":
-            self._send(200, {"status": "ok"})
-        elif path == "/v1/models":
+        if path == "/v1/models":
             names = (api.MODEL_NAME, EMBEDDING_MODEL_NAME)
             models = [{"id": name, "object": "model", "created": 0, "owned_by": "workbook"} for name in names]
             self._send(200, {"object": "list", "data": models})
@@ -106,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         self._counted = False
         try:
             self._post()
-        except Refused as refused:
+        except RequestError as refused:
             self._count(None)
             self._send(refused.status, refused.body, refused.headers)
         except OSError:  # the client went away, or we are stopping
@@ -114,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except Exception as error:  # a fault of the rules: to be seen by who wrote them, at the other end
             self._count(None)
-            self._send(500, Refused(f"the practice model's rules failed: {error!r}", status=500).body)
+            self._send(500, RequestError(f"the practice model's rules failed: {error!r}", status=500).body)
 
     def _post(self) -> None:
         raw = self._read_body()
@@ -125,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         body = _parsed(raw)
         self.server.model.requests.append(body)
         if path == CHAT:
-            self._chat(api.read_chat_request(body))
+            self._chat(api.checked_body(api.ChatRequest, body))
         else:
             answer = embeddings(body)
             self._send(200, answer, usage=answer["usage"], drop=self._fail())
@@ -155,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             kind, seconds = parse_failure(planned)
         except InvalidInput as error:  # it was put into the list later; a 400, because clients don't try that again
-            raise Refused(str(error)) from None
+            raise RequestError(str(error)) from None
         if kind == "timeout":
             self.connection.recv(1)  # returns when the client gives up, or we hang up
             raise ConnectionAbortedError
@@ -164,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {} if seconds is None else {"Retry-After": f"{seconds:g}"}
         text = "too many requests; wait a little." if kind == "429" else "it was told to."
         code = "rate_limit_exceeded" if kind == "429" else None
-        raise Refused(f"the practice model failed: {text}", status=int(kind), code=code, headers=headers)
+        raise RequestError(f"the practice model failed: {text}", status=int(kind), code=code, headers=headers)
 
     def _wait(self, behaviour: Any, token: int) -> None:
         # Until a moment, not for a time: what the work itself takes is part of it, and errors don't add up.
@@ -194,13 +186,11 @@ class Handler(BaseHTTPRequestHandler):
     def _send_stream(
         self, chunks: list[tuple[int, dict[str, Any]]], behaviour: Any, request: api.ChatRequest, drop: bool
     ) -> None:
-        chunked = self.request_version != "HTTP/1.0"
-        length = {"Transfer-Encoding": "chunked"} if chunked else {"Connection": "close"}
-        self._start_answer(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}, length)
+        self._start_answer(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
 
         def write(text: str) -> None:
             data = f"data: {text}\n\n".encode()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
         for position, (token, chunk) in enumerate(chunks):
             if drop and position >= len(chunks) // 2:
@@ -209,8 +199,7 @@ class Handler(BaseHTTPRequestHandler):
             write(json.dumps(chunk))
         self._count(api.token_usage(request.prompt_tokens, chunks[-1][0]))
         write("[DONE]")
-        if chunked:
-            self.wfile.write(b"0\r\n\r\n")
+        self.wfile.write(b"0\r\n\r\n")
 
     def _start_answer(self, status: int, *headers: dict[str, str] | None) -> None:
         self.send_response(status)
@@ -229,37 +218,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.path.partition("?")[0].rstrip("/")
 
     def _read_body(self) -> bytes:
-        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        body, size = bytearray(), 0
-        try:
-            for piece in self._chunks() if chunked else self._bytes(int(self.headers.get("Content-Length", "0"))):
-                size += len(piece)
-                if size <= MAX_BODY_BYTES:
-                    body += piece
-                elif size > MAX_DRAINED_BYTES:
-                    self.close_connection = True
-                    break
-        except ValueError:
-            self.close_connection = True  # nobody knows where the next request begins
-            raise Refused("the length of the body can't be read.") from None
-        if size > MAX_BODY_BYTES:
-            raise Refused(f"the body has more than {MAX_BODY_BYTES:,} bytes. Send less.", status=413)
-        return bytes(body)
-
-    def _chunks(self) -> Iterator[bytes]:
-        while size := int(self.rfile.readline(100).partition(b";")[0], 16):
-            yield from self._bytes(size)
-            self.rfile.readline(100)
-        while self.rfile.readline(READ_BYTES).strip():
-            pass  # headers may follow the last chunk
-
-    def _bytes(self, length: int) -> Iterator[bytes]:
-        while length > 0:
-            piece = self.rfile.read(min(length, READ_BYTES))
-            if not piece:
-                raise ConnectionAbortedError
-            length -= len(piece)
-            yield piece
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():  # nobody knows where the next request begins
+            self.close_connection = True
+            raise RequestError("a request must say how long its body is, by Content-Length.", status=411)
+        return self.rfile.read(int(length))
 
 
 def _next(plan: list[str]) -> str | None:
@@ -273,18 +236,18 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"the body isn't JSON that can be read: {error}.") from None
+        raise RequestError(f"the body isn't JSON that can be read: {error}.") from None
     if not isinstance(body, dict):
-        raise Refused(f"the body must be a JSON object, not {shown(body)}.")
+        raise RequestError(f"the body must be a JSON object, not {shown(body)}.")
     return body
 
 
-def _wrong_path(path: str, method: str) -> Refused:
+def _wrong_path(path: str, method: str) -> RequestError:
     if path in (CHAT, EMBEDDINGS):
-        return Refused(f"{path} wants POST, not {method}.", status=405)
-    return Refused(
+        return RequestError(f"{path} wants POST, not {method}.", status=405)
+    return RequestError(
         f"there is no {method} {shown(path)}. There are POST {CHAT}, POST {EMBEDDINGS}, "
-        "GET /v1/models and GET /health; a client's base URL must end with /v1.",
+        "and GET /v1/models; a client's base URL must end with /v1.",
         status=404,
         code="unknown_url",
     )

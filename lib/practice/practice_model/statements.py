@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lib.practice.practice_model import patterns as known
-from lib.practice.practice_model.patterns import Cue, content_words, singular, stem, telling_words
-from lib.text_terms import fold
+from lib.practice.practice_model.patterns import Cue, content_words, singular, telling_words
+from lib.text_terms import fold, stem
 
 MAX_READ = 20_000  # characters of one message
 MAX_SENTENCE_LENGTH = 600
@@ -22,7 +22,7 @@ FEWEST_TURNS = 4  # that make an episode of a conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed:
+class Statement:
     """Something worth remembering in what a user said.
 
     type: semantic, episodic or procedural. namespace, key: its address; the same kind of fact gets the same key.
@@ -41,15 +41,15 @@ class Noticed:
     urgent: bool
 
 
-def notice(text: str, turn: int = 0) -> list[Noticed]:
+def statements_in(text: str, turn: int = 0) -> list[Statement]:
     """What one message of a user says that is worth remembering; questions and suppositions are passed over.
 
     turn: number of the message, handed through.
 
-    >>> [(found.key, found.content, found.urgent) for found in notice("My exam is on 22 May, and I live in Malmö.")]
-    [('exam_date', "The user's exam is on 22 May.", True), ('home', 'The user lives in Malmö.', False)]
+    >>> [(one.key, one.urgent) for one in statements_in("My exam is on 22 May, and I live in Malmö.")]
+    [('exam_date', True), ('home', False)]
     """
-    found: dict[tuple[str, str], Noticed] = {}
+    found: dict[tuple[str, str], Statement] = {}
     for sentence, masked in _sentences(text):
         if not _passed_over(masked):
             for noticed in _in_sentence(sentence, masked):
@@ -57,15 +57,15 @@ def notice(text: str, turn: int = 0) -> list[Noticed]:
     return list(found.values())
 
 
-def extract(turns: list[tuple[int, str, str]]) -> list[Noticed]:
+def extract(turns: list[tuple[int, str, str]]) -> list[Statement]:
     """What a whole conversation leaves to remember: the notices of the user's turns, and an episode.
 
     turns: (number, speaker, text) in order. A later notice replaces an earlier one at the same address. The episode,
     of what was worked on and how it ended, needs at least 4 turns.
     """
-    found: dict[tuple[str, str], Noticed] = {}
+    found: dict[tuple[str, str], Statement] = {}
     for number, speaker, text in turns:
-        for noticed in notice(text, number) if speaker == "user" else ():
+        for noticed in statements_in(text, number) if speaker == "user" else ():
             found[noticed.namespace, noticed.key] = noticed
     return list(found.values()) + _episodes(turns)
 
@@ -90,7 +90,7 @@ def _passed_over(masked: str) -> bool:
     return bool(question or known.IGNORED.search(masked))
 
 
-def _in_sentence(sentence: str, masked: str) -> Iterator[Noticed]:
+def _in_sentence(sentence: str, masked: str) -> Iterator[Statement]:
     explicit = known.EXPLICIT.search(masked)
     standing = known.STANDING.search(masked) or explicit
     asks = known.ASKS.search(masked)
@@ -124,9 +124,9 @@ def _clauses(sentence: str, masked: str) -> Iterator[tuple[str, str]]:
 # --- Notices --------------------------------------------------------------------------------------
 
 
-def _noticed(cue: Cue, match: re.Match[str], clause: str, sentence: str, explicit: bool) -> Noticed:
+def _noticed(cue: Cue, match: re.Match[str], clause: str, sentence: str, explicit: bool) -> Statement:
     urgent = explicit or cue.urgent or bool(known.URGENT.search(clause) or known.CORRECTION.search(sentence))
-    return Noticed(
+    return Statement(
         type="procedural" if cue.namespace == "procedures" else "semantic",
         namespace=cue.namespace,
         key=_key(cue, match, clause, sentence),
@@ -240,7 +240,7 @@ _SOLVED = re.compile(
 )
 
 
-def _episodes(turns: list[tuple[int, str, str]]) -> list[Noticed]:
+def _episodes(turns: list[tuple[int, str, str]]) -> list[Statement]:
     said = [(number, text[:MAX_READ]) for number, speaker, text in turns if speaker == "user" and text.strip()]
     if len(turns) < FEWEST_TURNS or not said:
         return []
@@ -251,7 +251,7 @@ def _episodes(turns: list[tuple[int, str, str]]) -> list[Noticed]:
     content = f"The user worked on {about}. They began with: “{_cut(said[0][1])}”; {ending}: “{_cut(last)}”."
     key = "_".join(["session", *map(fold, words)])[:100]
     topics = [tag for tag, pattern in known.TOPIC_TAGS if any(pattern.search(text) for _, text in said)][:3]
-    return [Noticed("episodic", "episodes", key, content, topics or ["conversation"], 0.9, said[-1][0], False)]
+    return [Statement("episodic", "episodes", key, content, topics or ["conversation"], 0.9, said[-1][0], False)]
 
 
 def _most_said(texts: list[str]) -> list[str]:

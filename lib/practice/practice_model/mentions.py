@@ -10,9 +10,9 @@ without announcing anything ("the certificate runs out on the 21st") is not.
 import re
 from collections.abc import Sequence
 
-from lib.practice.practice_model.answers import Known, Texts, memories_in, outside_blocks
-from lib.practice.practice_model.noticing import MAX_READ, MAX_SENTENCE_LENGTH
+from lib.practice.practice_model.answers import Memory, Texts, memories_in, outside_blocks
 from lib.practice.practice_model.patterns import content_words
+from lib.practice.practice_model.statements import MAX_READ, MAX_SENTENCE_LENGTH
 
 FEWEST_WORDS = 7  # of a message that announces something; shorter ones are greetings, or "Shall I?"
 FEWEST_SHARED = 2  # words that a message and a memory have in common, for the memory to fit
@@ -43,7 +43,7 @@ def may_be_known(text: str) -> bool:
     return any(len(one) <= MAX_SENTENCE_LENGTH and _ANNOUNCED.search(one) for one in sentences)
 
 
-def given_to_bring_up(texts: Texts) -> list[Known]:
+def given_to_bring_up(texts: Texts) -> list[Memory]:
     """The memories that a system prompt gives as worth bringing up."""
     after = [
         text.partition(UNASKED)[2]
@@ -53,10 +53,10 @@ def given_to_bring_up(texts: Texts) -> list[Known]:
     return memories_in([("system", text) for text in after])
 
 
-def fitting(text: str, memories: Sequence[Known]) -> list[Known]:
+def fitting(text: str, memories: Sequence[Memory]) -> list[Memory]:
     """Of memories that were looked up, those that share at least two words with the message, the most first.
 
-    >>> fitting("I'll pay the exam fee.", [Known("facts/fee", "Her company pays the exam fee.", "")])[0].content
+    >>> fitting("I'll pay the exam fee.", [Memory("facts/fee", "Her company pays the exam fee.", "")])[0].content
     'Her company pays the exam fee.'
     """
     words = set(content_words(text[:MAX_READ]))
@@ -64,7 +64,7 @@ def fitting(text: str, memories: Sequence[Known]) -> list[Known]:
     return [memory for count, memory in sorted(shared, key=lambda one: -one[0]) if count >= FEWEST_SHARED]
 
 
-def reminder(memories: Sequence[Known], said: str) -> str:
+def reminder(memories: Sequence[Memory], said: str) -> str:
     """A sentence on memories that nobody asked for, without those that the answer has said; empty for none."""
     new = list(dict.fromkeys(one.content for one in memories if one.content not in said))[:MOST]
     return f"By the way, I remember: {' '.join(new)}" if new else ""
