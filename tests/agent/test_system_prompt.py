@@ -56,6 +56,29 @@ def test_rules_are_left_out_where_they_are_not_asked_for(store: MemoryStore) -> 
     assert "brief" not in build_system_prompt(store, "ada", "Tutor.", namespaces=["facts"])
 
 
+@pytest.mark.parametrize("query", [None, "What happened on Monday?"])
+def test_a_limit_of_nothing_leaves_the_rules_alone(store: MemoryStore, query: str | None) -> None:
+    store.put("ada", "procedures", "short", {"content": "Be brief."})
+    for namespace in ("facts", "episodes"):
+        store.put("ada", namespace, "monday", {"content": "It rained on Monday."})
+    namespaces = ["procedures", "episodes", "facts"]
+
+    prompt = build_system_prompt(store, "ada", "Tutor.", namespaces=namespaces, query=query, limit=0)
+
+    assert "Be brief." in prompt and "Monday" not in prompt
+
+
+@pytest.mark.parametrize("wrong", [-3, True, False, 2.5, None, "3", float("nan")], ids=repr)
+@pytest.mark.parametrize("namespaces", [["procedures"], ["episodes"]], ids=str)
+def test_a_limit_that_is_no_count_is_refused_even_if_there_is_nothing(
+    store: MemoryStore, namespaces: list[str], wrong: object
+) -> None:
+    with pytest.raises(InvalidInput, match="limit must be"):
+        build_system_prompt(store, "ada", "Tutor.", namespaces=namespaces, limit=wrong)
+    with pytest.raises(InvalidInput, match="limit must be"):
+        proactive_memories(store, "ada", "Hello", limit=wrong)
+
+
 def test_the_newest_come_in_and_of_episodes_a_third_as_many(store: MemoryStore, clock: Clock) -> None:
     for namespace in ("facts", "episodes"):
         for number in range(12):
