@@ -281,10 +281,10 @@ def test_two_hundred_conversations_and_two_killed_workers_are_extracted_once_eac
         killed = workers.pop()
         done.append(killed.stdout.readline().strip())
         killed.kill()
-        done += killed.communicate(timeout=20)[0].split()
+        done += killed.communicate(timeout=300)[0].split()
         assert killed.returncode != 0
         hand_in(last - 50, last)
-    done += workers[0].communicate(timeout=60)[0].split()
+    done += workers[0].communicate(timeout=300)[0].split()
 
     assert workers[0].returncode == 0
     assert log.counts() == {"pending": 0, "extracting": 0, "extracted": SESSIONS, "failed": 0}
