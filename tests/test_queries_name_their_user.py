@@ -28,7 +28,7 @@ from lib.retrieval import _candidates as candidates
 from lib.retrieval import search as retrieval
 from lib.retrieval._ann import _available, table_of
 from lib.retrieval.search import reembed, retrieve
-from lib.store.filters import of_user
+from lib.store._found_by_id import of_user
 from lib.store.memory_store import MemoryStore
 
 TRANSCRIPT = [

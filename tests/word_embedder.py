@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from lib.llm.embeddings import CachedEmbedder
+from lib.llm._cached_embedder import CachedEmbedder
 from lib.text_terms import stems
 
 

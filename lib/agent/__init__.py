@@ -4,6 +4,7 @@ Read in this order: `memory_tools` (remember, recall), `tool_agent` (an agent th
 are data, not instructions), `system_prompt` (at the start, within a budget; unasked), `conversation` (all patterns).
 """
 
+from lib.agent._budget import approximate_tokens
 from lib.agent.conversation import Conversation
 from lib.agent.memory_tools import recall_on_demand
 from lib.agent.system_prompt import adapt, build_system_prompt, proactive_memories
@@ -12,6 +13,7 @@ from lib.agent.tool_agent import memory_agent
 __all__ = [
     "Conversation",
     "adapt",
+    "approximate_tokens",
     "build_system_prompt",
     "memory_agent",
     "proactive_memories",

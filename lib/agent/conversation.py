@@ -7,8 +7,9 @@ from lib.agent.memory_tools import recall_on_demand
 from lib.agent.prompt_quoting import RULE
 from lib.agent.system_prompt import Prompt, build_system_prompt, proactive_memories, proactive_prompt
 from lib.agent.tool_agent import tool_agent
+from lib.checks import checked_number
 from lib.errors import InvalidInput, shown
-from lib.retrieval.scored_memory import ScoredList
+from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODES, FACTS, GOALS, PREFERENCES, PROCEDURES, STRUGGLES
 
@@ -62,7 +63,7 @@ class Conversation:
         """pattern: one of PATTERNS. role: what the assistant is. budget_tokens: of the prompt of "at the start"."""
         self.model, self.store, self.user_id, self.role = model, store, user_id, role
         self.pattern = checked_pattern(pattern)
-        self.budget_tokens = budget_tokens
+        self.budget_tokens = checked_number("budget_tokens", budget_tokens, 1, whole=True)
         self.history: list[tuple[str, str]] = []  # (user or assistant, text)
         self._start: Prompt | None = None
 
@@ -81,8 +82,8 @@ class Conversation:
             answer = self._with_tool(messages)
         else:
             prompt = self._prompt(text)
-            said = self.model.invoke([("system", prompt), *messages])
-            answer = self._answer([said], prompt.used, prompt.left_out)
+            reply = self.model.invoke([("system", prompt), *messages])
+            answer = self._answer([reply], prompt.used, prompt.left_out)
         self.history = [*messages, ("assistant", answer.text)]
         return answer
 
@@ -99,17 +100,17 @@ class Conversation:
     def _with_tool(self, messages: list[tuple[str, str]]) -> Answer:
         tool = recall_on_demand(self.store, self.user_id)
         agent = tool_agent(self.model, [tool], f"{self.role} {RULE}\n{WHEN_TO_RECALL}")
-        said = agent.invoke({"messages": messages})["messages"][len(messages) :]
-        found = {}
-        for message in said:
+        replies = agent.invoke({"messages": messages})["messages"][len(messages) :]
+        recalled: dict[tuple[str, str], ScoredMemory] = {}
+        for message in replies:
             for scored in getattr(message, "artifact", None) or ():
-                found.setdefault((scored.item.namespace, scored.item.key), scored)
-        return self._answer(said, ScoredList(found.values()), ScoredList())
+                recalled.setdefault((scored.item.namespace, scored.item.key), scored)
+        return self._answer(replies, ScoredList(recalled.values()), ScoredList())
 
-    def _answer(self, said: "list[BaseMessage]", memories: ScoredList, left_out: ScoredList) -> Answer:
-        usages = [usage for message in said if (usage := getattr(message, "usage_metadata", None))]
+    def _answer(self, replies: "list[BaseMessage]", memories: ScoredList, left_out: ScoredList) -> Answer:
+        usages = [usage for message in replies if (usage := getattr(message, "usage_metadata", None))]
         tokens = sum(usage["input_tokens"] for usage in usages)
-        return Answer(said[-1].text, self.pattern, memories, max(len(usages), 1), tokens, left_out)
+        return Answer(replies[-1].text, self.pattern, memories, max(len(usages), 1), tokens, left_out)
 
 
 def checked_pattern(pattern: str) -> str:

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from lib.agent.prompt_quoting import quote_memories
-from lib.errors import InvalidInput, WorkbookError
-from lib.formation.deduplication import MAX_FACT_LENGTH
+from lib.checks import checked_number
+from lib.errors import WorkbookError
+from lib.formation.deduplication import check_memory
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.retrieval.search import retrieve
 from lib.store.memory_store import MemoryStore
@@ -38,10 +39,23 @@ def memory_tools(
             return (
                 f"Not stored: rules of behaviour are not yours to set. If it is a wish of the user, use {PREFERENCES}."
             )
+        value = {
+            "content": fact.strip(),
+            "type": TYPES.get(namespace, SEMANTIC),
+            "topics": [topic for topic in topics or [] if topic.strip()],
+            "confidence": confidence,
+            **({"source": source} if source else {}),
+        }
         try:
-            return _remember(store, user_id, namespace, key, fact, topics or [], confidence, source)
+            check_memory(namespace, key, fact, "the fact")
+            checked_number("confidence", confidence, 0, 1)
+            before = store.get(user_id, namespace, key)
+            store.put(user_id, namespace, key, value)
         except WorkbookError as error:
             return f"Not stored: {error}"
+        replaced = before.get("content") if before else value["content"]
+        instead = f" It replaces: {replaced!r}" if replaced != value["content"] else ""
+        return f"Stored as {namespace}/{key}.{instead}"
 
     allowed = {name: meaning for name, meaning in MEANINGS.items() if rules or name != PROCEDURES}
     namespaces = "; ".join(f"{name}: {meaning}" for name, meaning in allowed.items())
@@ -63,14 +77,16 @@ def recall_on_demand(store: MemoryStore, user_id: str, *, limit: int = RECALLED)
     limit: memories that a call gives back at most, the most relevant first; the newest, if the model names no query.
     The tool message has them with their scores, too, as its `artifact`: a ScoredList. Only the quotations go to the
     model.
+    Errors: InvalidInput for a limit that isn't a whole number of at least 1.
     """
+    checked_number("limit", limit, 1, whole=True)
 
     def recall(query: str = "", namespace: str = "") -> tuple[str, ScoredList]:
         try:
-            found = _recalled(store, user_id, query, namespace or None, limit)
+            memories = _recalled(store, user_id, query, namespace or None, limit)
         except WorkbookError as error:
             return f"Nothing could be looked up: {error}", ScoredList()
-        return quote_memories(found.items) or "No memories found.", found
+        return quote_memories(memories.items) or "No memories found.", memories
 
     recall.__doc__ = """Look up what is remembered about the user from earlier conversations.
 
@@ -94,38 +110,6 @@ def _recalled(store: MemoryStore, user_id: str, query: str, namespace: str | Non
     return retrieve(
         store, user_id, query, limit=limit, namespaces=[namespace] if namespace else None, min_relevance=RECALL_FROM
     )
-
-
-def _remember(
-    store: MemoryStore,
-    user_id: str,
-    namespace: str,
-    key: str,
-    fact: str,
-    topics: list[str],
-    confidence: float,
-    source: str | None,
-) -> str:
-    fact = fact.strip()
-    if not fact:
-        raise InvalidInput("the fact is empty. Write one sentence.")
-    if len(fact) > MAX_FACT_LENGTH:
-        raise InvalidInput(
-            f"the fact has {len(fact):,} characters, and {MAX_FACT_LENGTH:,} is the limit. Write one or two sentences."
-        )
-    if not 0 <= confidence <= 1:
-        raise InvalidInput(f"confidence must be from 0 to 1, not {confidence}.")
-    value = {
-        "content": fact,
-        "type": TYPES.get(namespace, SEMANTIC),
-        "topics": [topic for topic in topics if topic.strip()],
-        "confidence": confidence,
-        **({"source": source} if source else {}),
-    }
-    before = store.get(user_id, namespace, key)
-    store.put(user_id, namespace, key, value)
-    instead = f" It replaces: {before.get('content')!r}" if before and before.get("content") != fact else ""
-    return f"Stored as {namespace}/{key}.{instead}"
 
 
 def _as_message(error: Any) -> str:

@@ -1,11 +1,11 @@
 """Putting memories into the prompt: at the start, within a budget of tokens; or unasked, when they matter."""
 
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lib.agent.prompt_quoting import RULE, quote_memories, quote_memory
-from lib.errors import InvalidInput, shown
+from lib.agent._budget import address_of, addresses_that_fit, approximate_tokens, with_memories
+from lib.checks import checked_number
+from lib.errors import InvalidInput
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.retrieval.search import MAX_QUERY_LENGTH, Weights, retrieve
 from lib.store.items import MemoryItem
@@ -24,8 +24,6 @@ SPEAK_FROM = 0.36
 NOT_BROUGHT_UP = (PREFERENCES, PROCEDURES)  # how to answer: that belongs into the prompt from the start
 _RELEVANT = Weights(recency=0)
 
-CHARACTERS_PER_TOKEN, TOKENS_PER_MESSAGE = 4, 3
-
 
 class Prompt(str):
     """A system prompt: a text like any other, which also knows how it came about.
@@ -38,7 +36,9 @@ class Prompt(str):
     left_out: ScoredList
     tokens: int
 
-    def __new__(cls, text: str = "", used: Iterable[ScoredMemory] = (), left_out: Iterable[ScoredMemory] = ()):
+    def __new__(
+        cls, text: str = "", used: Iterable[ScoredMemory] = (), left_out: Iterable[ScoredMemory] = ()
+    ) -> "Prompt":
         prompt = super().__new__(cls, text)
         prompt.used, prompt.left_out = ScoredList(used), ScoredList(left_out)
         prompt.tokens = approximate_tokens(text)
@@ -72,20 +72,20 @@ def build_system_prompt(
     """
     if isinstance(namespaces, str):
         raise InvalidInput(f"namespaces must be a list such as [{namespaces!r}], not a text.")
+    checked_number("limit", limit, 0, whole=True)
     rules = _rules(store, user_id) if PROCEDURES in namespaces else ScoredList()
-    quoted = [namespace for namespace in dict.fromkeys(namespaces) if namespace != PROCEDURES]
     head = "\n\n".join([role, f"{RULES}\n{_listed(rules)}"] if rules else [role])
+    quoted = [namespace for namespace in dict.fromkeys(namespaces) if namespace != PROCEDURES]
     if query is None or not quoted:
-        found = _newest(store, user_id, quoted, limit)
-        ranked = sorted(range(len(found)), key=lambda number: found[number].item.updated_at, reverse=True)
+        memories = _newest(store, user_id, quoted, limit)
+        best_first = sorted(memories, key=lambda scored: scored.item.updated_at, reverse=True)
     else:
-        query = _beginning(query)
-        found = retrieve(store, user_id, query, limit=limit, namespaces=quoted, min_relevance=min_relevance)
-        ranked = list(range(len(found)))
-    fitting = _fitting(head, found, ranked, budget_tokens)
-    used = [found[number] for number in sorted(fitting)]
-    left_out = [found[number] for number in ranked if number not in fitting]
-    return Prompt(_with_memories(head, used), [*rules, *used], left_out)
+        options: dict[str, Any] = {"namespaces": quoted, "min_relevance": min_relevance}
+        memories = best_first = retrieve(store, user_id, _beginning(query), limit=limit, **options)
+    fitting = addresses_that_fit(head, best_first, budget_tokens)
+    used = [scored for scored in memories if address_of(scored) in fitting]
+    left_out = [scored for scored in best_first if address_of(scored) not in fitting]
+    return Prompt(with_memories(head, used), [*rules, *used], left_out)
 
 
 def adapt(store: MemoryStore, user_id: str) -> list[str]:
@@ -107,28 +107,18 @@ def proactive_memories(
     Preferences and procedures are left out: how to answer is not a thing to bring up. Age doesn't count.
     Errors: InvalidInput.
     """
+    checked_number("limit", limit, 0, whole=True)
     namespaces = [name for name in store.list_namespaces(user_id) if name not in NOT_BROUGHT_UP]
     if not namespaces:
         return ScoredList()
-    options: dict[str, Any] = {"weights": _RELEVANT, "namespaces": namespaces, "min_relevance": min_relevance}
-    options["newest_versions"] = False
-    return retrieve(store, user_id, _beginning(query), limit=limit, **options)
+    only: dict[str, Any] = {"namespaces": namespaces, "min_relevance": min_relevance}
+    only |= {"weights": _RELEVANT, "newest_versions": False}
+    return retrieve(store, user_id, _beginning(query), limit=limit, **only)
 
 
 def proactive_prompt(role: str, memories: ScoredList) -> Prompt:
     """The system prompt of a turn in which these may be brought up; the role alone where there are none."""
-    return Prompt(_with_memories(f"{role}\n\n{BRING_UP}", memories) if memories else role, memories)
-
-
-def approximate_tokens(text: str, role: str = "system") -> int:
-    """About how many tokens a message is, by the rule of LangChain's `count_tokens_approximately`.
-
-    Four characters are a token, and a message has three more. Text that isn't English has more tokens than that.
-
-    >>> approximate_tokens("You are a tutor.")
-    9
-    """
-    return math.ceil((len(text) + len(role)) / CHARACTERS_PER_TOKEN) + TOKENS_PER_MESSAGE
+    return Prompt(with_memories(f"{role}\n\n{BRING_UP}", memories) if memories else role, memories)
 
 
 def _rules(store: MemoryStore, user_id: str) -> ScoredList:
@@ -148,42 +138,14 @@ def _listed(rules: ScoredList) -> str:
 
 def _newest(store: MemoryStore, user_id: str, namespaces: Sequence[str], limit: int) -> ScoredList:
     """In the order of the namespaces, each newest first."""
-    found = ScoredList()
+    memories = ScoredList()
     for namespace in namespaces:
-        few = max(1, limit // 3) if namespace == EPISODES else limit
-        items = store.search(user_id, namespace, limit=few)
-        found += [ScoredMemory(item, 0.0, 0.0, note=f"one of the newest {namespace}") for item in items]
-    return found
-
-
-def _with_memories(head: str, memories: Sequence[ScoredMemory]) -> str:
-    block = quote_memories(scored.item for scored in memories)
-    return f"{head}\n\n{RULE}\n{block}" if block else head
+        # Of episodes a third, but where anything is wanted, at least the last one.
+        most = min(limit, max(1, limit // 3)) if namespace == EPISODES else limit
+        items = store.search(user_id, namespace, limit=most)
+        memories += [ScoredMemory(item, 0.0, 0.0, note=f"one of the newest {namespace}") for item in items]
+    return memories
 
 
 def _beginning(turn: str) -> str:
     return turn[:MAX_QUERY_LENGTH] if isinstance(turn, str) else turn  # retrieve says what is wrong with anything else
-
-
-def _fitting(
-    head: str, memories: Sequence[ScoredMemory], ranked: Iterable[int], budget_tokens: int | None
-) -> Collection[int]:
-    """Numbers of the memories that go in: each that still fits beside those ranked before it."""
-    if budget_tokens is None:
-        return range(len(memories))
-    if isinstance(budget_tokens, bool) or not isinstance(budget_tokens, int) or budget_tokens < 1:
-        raise InvalidInput(f"budget_tokens must be a whole number of at least 1, not {shown(budget_tokens)}.")
-    if (least := approximate_tokens(head)) > budget_tokens:
-        raise InvalidInput(
-            f"the role and the rules alone are about {least:,} tokens, and budget_tokens is {budget_tokens:,}. "
-            "Raise it, or delete rules."
-        )
-    text, fitting = head, set()
-    for number in ranked:
-        # The first one brings the frame of the block with it; each further one is a line.
-        line = quote_memory(memories[number].item)
-        longer = f"{text}\n{line}" if fitting else _with_memories(head, [memories[number]])
-        if approximate_tokens(longer) <= budget_tokens:
-            text = longer
-            fitting.add(number)
-    return fitting

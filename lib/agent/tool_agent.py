@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lib.agent._guards import guards
 from lib.agent.memory_tools import memory_tools
 from lib.agent.prompt_quoting import RULE
 from lib.errors import InvalidInput
@@ -47,29 +48,5 @@ def memory_agent(
 def tool_agent(model: "BaseChatModel", tools: "Sequence[BaseTool]", prompt: str) -> Any:
     """LangChain's `create_agent` with two guards: against endless calls, and against calls that can't be read."""
     from langchain.agents import create_agent
-    from langchain.agents.middleware import ModelCallLimitMiddleware
 
-    # A model that never stops calling would be asked, and paid, thousands of times: LangChain's own limit is far away.
-    limit = ModelCallLimitMiddleware(run_limit=MAX_CALLS, exit_behavior="end")
-    guards = [limit, _unreadable_calls_are_answered()]
-    return create_agent(model, tools=list(tools), system_prompt=prompt, middleware=guards)
-
-
-def _unreadable_calls_are_answered() -> Any:
-    """Middleware: a call whose arguments aren't JSON goes back to the model.
-
-    LangChain sorts such a call out, and an agent without any call ends its turn: the user would read nothing.
-    """
-    from langchain.agents.middleware import after_model
-    from langchain_core.messages import ToolMessage
-
-    @after_model(can_jump_to=["model"])
-    def answer_unreadable_calls(state: Any, runtime: Any) -> dict[str, Any] | None:
-        last = state["messages"][-1]
-        calls = [] if last.tool_calls else getattr(last, "invalid_tool_calls", [])
-        if not calls:
-            return None
-        text = "The call was not carried out, because its arguments are no JSON. Call again, or answer without it."
-        return {"messages": [ToolMessage(text, tool_call_id=call["id"]) for call in calls], "jump_to": "model"}
-
-    return answer_unreadable_calls
+    return create_agent(model, tools=list(tools), system_prompt=prompt, middleware=guards(MAX_CALLS))

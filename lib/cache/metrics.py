@@ -221,7 +221,7 @@ def _mean(total: float, count: int) -> float:
 
 def _cost_saved(model: str | None, tally: Tally) -> float | None:
     """None if tokens were saved whose price nobody knows."""
-    from lib.llm.chat_model import cost_usd
+    from lib.llm import cost_usd
 
     if not tally.tokens_in_saved and not tally.tokens_out_saved:
         return 0.0

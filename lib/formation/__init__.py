@@ -5,6 +5,7 @@ remember), `deduplication` (said again, corrected, or new), `procedures` (rules 
 becomes what it shows).
 """
 
+from lib.formation._episodes import users_with_episodes
 from lib.formation.consolidation import consolidate, merge_near_duplicates
 from lib.formation.deduplication import remember_all
 from lib.formation.extraction import extract_memories, extract_pending
@@ -19,4 +20,5 @@ __all__ = [
     "learn_procedures",
     "merge_near_duplicates",
     "remember_all",
+    "users_with_episodes",
 ]

@@ -2,21 +2,22 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
 from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, as_utc
 from lib.errors import InvalidInput
-from lib.store.items import MemoryItem
+from lib.formation._episodes import time_said
+from lib.formation._evidence import conclude_again
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC, TYPES
 from lib.store.values import check_name
 from lib.text_terms import fold
 
 MAX_FACT_LENGTH = 1000  # characters; a fact is a sentence or two, not a document
-NEARLY_EQUAL = 0.5  # share of content words that two sentences have in common to say the same thing
-LOOKED_AT = 200  # newest memories of a namespace that a new one is compared with
+MIN_SIMILARITY = 0.5  # share of content words that two sentences have in common to say the same thing
+MAX_COMPARED = 200  # newest memories of a namespace that a new one is compared with
 _WORD = re.compile(r"\w+")
 _STOP_WORDS = frozenset(
     _WORD.findall(
@@ -35,21 +36,18 @@ class Remembered:
     said_again: int = 0  # stood there already, in these words or nearly so
     outdated: int = 0  # said earlier than what stands there, or only concluded where that was said; not stored
 
-    def __add__(self, other: "Remembered") -> "Remembered":
-        return Remembered(
-            self.new + other.new,
-            self.corrected + other.corrected,
-            self.said_again + other.said_again,
-            self.outdated + other.outdated,
-        )
+    def __add__(self, more: "Remembered") -> "Remembered":
+        return Remembered(*map(sum, zip(astuple(self), astuple(more), strict=True)))
 
 
-def check_memory(namespace: str, key: str, content: str) -> None:
-    """InvalidInput if such a memory can't be stored."""
+def check_memory(namespace: str, key: str, content: str, name: str = "content") -> None:
+    """Raise InvalidInput if such a memory can't be stored. name: what the message calls the content."""
     check_name(namespace, "namespace", NAMESPACE_LENGTH)
     check_name(key, "key", KEY_LENGTH)
-    if not content.strip() or len(content) > MAX_FACT_LENGTH:
-        raise InvalidInput(f"content must have 1 to {MAX_FACT_LENGTH:,} characters, not {len(content.strip()):,}.")
+    if not 0 < (length := len(content.strip())) <= MAX_FACT_LENGTH:
+        raise InvalidInput(
+            f"{name} must have 1 to {MAX_FACT_LENGTH:,} characters, not {length:,}. Write one or two sentences."
+        )
 
 
 def remember_all(
@@ -76,70 +74,35 @@ def remember_all(
 def _remember_one(
     store: MemoryStore, user_id: str, memory: Mapping[str, Any], source: str, said_at: datetime
 ) -> Remembered:
-    namespace, content = memory["namespace"], memory["content"].strip()
-    key = memory["key"]
+    namespace, key, content = memory["namespace"], memory["key"], memory["content"].strip()
     if TYPES.get(namespace) == EPISODIC and not re.match(r"\d{4}-", key):
         # An event is named by when it was, whatever a model calls it: two evenings may get the same name.
         key = f"{said_at:%Y-%m-%d_%H%M}_{key}"[:KEY_LENGTH]
     value = {name: memory[name] for name in ("type", "topics", "confidence", "turn", "evidence") if name in memory}
     value |= {"content": content, "source": source, "said_at": said_at.isoformat()}
-    standing = _standing(store, user_id, namespace, key, content)
-    if standing is None:
+    match = _matching(store, user_id, namespace, key, content)
+    if match is None:
         store.put(user_id, namespace, key, value)
         return Remembered(new=1)
-    key, before = standing
+    key, before = match
+    content_before = str(before.get("content", ""))
+    same = says_the_same(content, content_before)
+    # Of one that doesn't tell when it was said, when it was stored: an agent stores in the turn that says it.
+    is_newer = said_at >= (time_said(before) or store.history(user_id, namespace, key)[-1].written_at)
     if "evidence" in value:
-        return _conclude_again(store, user_id, namespace, key, before, value, said_at)
-    if fold(content) == fold(str(before.get("content", ""))):
-        return Remembered(said_again=1)
-    if _when(store, user_id, namespace, key, before) > said_at:
-        return Remembered(outdated=1)
-    store.put(user_id, namespace, key, value)
-    return Remembered(said_again=1) if says_the_same(content, before.get("content", "")) else Remembered(corrected=1)
+        outcome, after = conclude_again(before, value, same=same, is_newer=is_newer)
+    elif fold(content) == fold(content_before):
+        outcome, after = "said_again", before
+    elif is_newer:
+        outcome, after = "said_again" if same else "corrected", value
+    else:
+        outcome, after = "outdated", before
+    if after != before:
+        store.put(user_id, namespace, key, after)
+    return Remembered(**{outcome: 1})
 
 
-def _conclude_again(
-    store: MemoryStore,
-    user_id: str,
-    namespace: str,
-    key: str,
-    before: dict[str, Any],
-    value: dict[str, Any],
-    said_at: datetime,
-) -> Remembered:
-    same = says_the_same(value["content"], str(before.get("content", "")))
-    if "evidence" not in before:
-        return Remembered(said_again=1) if same else Remembered(outdated=1)
-    is_newer = _when(store, user_id, namespace, key, before) <= said_at
-    if same:
-        both = united(value, before) if is_newer else united(before, value)
-        if both != before:
-            store.put(user_id, namespace, key, both)
-        return Remembered(said_again=1)
-    if is_newer:
-        store.put(user_id, namespace, key, value)
-    return Remembered(corrected=1) if is_newer else Remembered(outdated=1)
-
-
-def united(stays: Mapping[str, Any], goes: Mapping[str, Any]) -> dict[str, Any]:
-    """The value that stays, with the higher confidence of two, and the topics and the evidence of both.
-
-    >>> united({"content": "Sails.", "confidence": 0.7, "topics": ["sea"]}, {"confidence": 0.9, "topics": ["work"]})
-    {'content': 'Sails.', 'confidence': 0.9, 'topics': ['sea', 'work']}
-    """
-    value = dict(stays)
-    sure = [one["confidence"] for one in (stays, goes) if isinstance(one.get("confidence"), int | float)]
-    if sure:
-        value["confidence"] = max(sure)
-    for name in ("topics", "evidence"):
-        lists = [one[name] for one in (stays, goes) if isinstance(one.get(name), list)]
-        both = [text for texts in lists for text in texts if isinstance(text, str)]
-        if both:
-            value[name] = list(dict.fromkeys(both)) if name == "topics" else sorted(set(both))
-    return value
-
-
-def _standing(
+def _matching(
     store: MemoryStore, user_id: str, namespace: str, key: str, content: str
 ) -> tuple[str, dict[str, Any]] | None:
     """(key, value) of the memory that this one says again or corrects; None if it is new."""
@@ -148,10 +111,10 @@ def _standing(
         return key, value
     if TYPES.get(namespace) == EPISODIC:
         return None  # two evenings that went alike are two evenings
-    others: list[MemoryItem] = store.search(user_id, namespace, limit=LOOKED_AT)
-    alike = [item for item in others if says_the_same(content, str(item.value.get("content", "")))]
-    best = max(alike, key=lambda item: similarity(content, item.value["content"]), default=None)
-    return None if best is None else (best.key, best.value)
+    newest = store.search(user_id, namespace, limit=MAX_COMPARED)
+    alike = [item for item in newest if says_the_same(content, str(item.value.get("content", "")))]
+    nearest = max(alike, key=lambda item: similarity(content, item.value["content"]), default=None)
+    return None if nearest is None else (nearest.key, nearest.value)
 
 
 def says_the_same(one: str, other: str) -> bool:
@@ -166,10 +129,10 @@ def says_the_same(one: str, other: str) -> bool:
     >>> says_the_same("Ada is very allergic to raw nuts.", "Ada is very allergic to raw fish.")
     False
     """
-    numbers = [set(re.findall(r"\d+", text)) for text in (one, other)]
-    words = [set(content_words(text)) for text in (one, other)]
-    one_adds_nothing = words[0] <= words[1] or words[1] <= words[0]
-    return numbers[0] == numbers[1] and one_adds_nothing and similarity(one, other) >= NEARLY_EQUAL
+    words, other_words = set(content_words(one)), set(content_words(other))
+    same_numbers = set(re.findall(r"\d+", one)) == set(re.findall(r"\d+", other))
+    one_adds_nothing = words <= other_words or other_words <= words
+    return same_numbers and one_adds_nothing and similarity(one, other) >= MIN_SIMILARITY
 
 
 def similarity(one: str, other: str) -> float:
@@ -191,11 +154,3 @@ def content_words(text: str) -> list[str]:
     ['exam']
     """
     return [word for word in dict.fromkeys(_WORD.findall(fold(text))) if word not in _STOP_WORDS]
-
-
-def _when(store: MemoryStore, user_id: str, namespace: str, key: str, value: Mapping[str, Any]) -> datetime:
-    """When a memory was said; when it was stored, if it doesn't tell: an agent stores in the turn that says it."""
-    try:
-        return as_utc(datetime.fromisoformat(value["said_at"]))
-    except (KeyError, TypeError, ValueError):
-        return store.history(user_id, namespace, key)[-1].written_at

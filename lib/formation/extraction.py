@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 from tqdm.auto import tqdm
 
+from lib.checks import checked_number
 from lib.errors import ClaimLost, ExtractionFailed, InvalidInput
 from lib.formation.deduplication import Remembered, check_memory, remember_all
 from lib.formation.session_log import SessionLog
@@ -76,7 +78,7 @@ def transcript_text(transcript: Sequence[dict[str, Any]]) -> str:
 
 
 def extract_memories(model: "BaseChatModel", transcript: Sequence[dict[str, Any]]) -> list[ExtractedMemory]:
-    """What should be remembered of a conversation, by a model.
+    """Return what should be remembered of a conversation, by a model.
 
     transcript: dicts with turn, speaker and text.
     An answer that can't be used goes back to the model once, with what is wrong with it.
@@ -84,18 +86,13 @@ def extract_memories(model: "BaseChatModel", transcript: Sequence[dict[str, Any]
     """
     turns = {turn["turn"] for turn in transcript}
 
-    def problem_of(extraction: Extraction) -> str | None:
-        for number, memory in enumerate(extraction.memories):
-            try:
-                check_memory(memory.namespace, memory.key, memory.content)
-            except InvalidInput as error:
-                return f"memory {number}: {error}"
+    def check(answer: Extraction) -> None:
+        for memory in answer.memories:
+            check_memory(memory.namespace, memory.key, memory.content)
             if memory.turn not in turns:
-                return f"memory {number}: there is no turn {memory.turn}; the turns are {min(turns)} to {max(turns)}."
-        return None
+                raise InvalidInput(f"there is no turn {memory.turn}; the turns are {min(turns)} to {max(turns)}.")
 
-    text = transcript_text(transcript)
-    return ask(model, Extraction, EXTRACTION_PROMPT, text, problem_of=problem_of).memories
+    return ask(model, Extraction, EXTRACTION_PROMPT, transcript_text(transcript), check=check).memories
 
 
 def extract_pending(
@@ -119,7 +116,8 @@ def extract_pending(
     rules: whether rules for the agent's behaviour are stored as such, in `procedures`; else they are kept as wishes, in
         `preferences`, which are quoted and not obeyed. See `memory_tools`.
     """
-
+    if limit is not None:
+        checked_number("limit", limit, 0, whole=True)
     report = ExtractionReport()
     waiting = log.counts(user_id)["pending"]
     with tqdm(total=min(waiting, waiting if limit is None else limit), unit="session", disable=not progress) as bar:
@@ -150,8 +148,8 @@ def extract_claimed(
         report.failed += 1
         return
     try:
-        found = extract_memories(model, session.transcript)
-        report.memories += _complete(log, store, session, found, rules)
+        memories = extract_memories(model, session.transcript)
+        report.memories += _complete(log, store, session, memories, rules)
         report.extracted += 1
     except ExtractionFailed as error:
         log.fail(session, str(error))
@@ -161,16 +159,17 @@ def extract_claimed(
 
 
 def _complete(
-    log: SessionLog, store: MemoryStore, session: FinishedSession, found: Sequence[ExtractedMemory], rules: bool
+    log: SessionLog, store: MemoryStore, session: FinishedSession, memories: Sequence[ExtractedMemory], rules: bool
 ) -> Remembered:
-    episodes = [memory.content for memory in found if memory.type == "episodic"]
-    records = [memory.model_dump() for memory in found]
+    """Store the memories and the mark that the conversation is extracted, in one transaction."""
+    records = [memory.model_dump() for memory in memories]
     for record in records:
         if not rules and PROCEDURAL in (record["type"], TYPES.get(record["namespace"])):
             record.update(namespace=PREFERENCES, type=SEMANTIC)
 
-    def write(connection: Any) -> Remembered:
+    def write(connection: Connection) -> Remembered:
         inside = store.in_transaction(connection)
         return remember_all(inside, session.user_id, records, source=session.id, said_at=session.ended_at)
 
-    return log.complete(session, summary=episodes[-1] if episodes else None, write=write)
+    episodes = [memory.content for memory in memories if memory.type == "episodic"]
+    return log.complete(session, summary=episodes[-1] if episodes else None, write=write) or Remembered()

@@ -1,19 +1,22 @@
 """Procedural memory learned from episodes: what keeps coming back becomes a rule, with its evidence."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from lib.checks import checked_number
+from lib.formation._episodes import MIN_EVIDENCE, by_prompt_id, prompt_id, prompt_lines
 from lib.llm.structured_output import ask
-from lib.store.items import MemoryItem, MemoryList
+from lib.store.items import MemoryList
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODES, PROCEDURAL, PROCEDURES
+from lib.store.values import topics_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-MIN_EVIDENCE = 2  # episodes that must show a pattern, before it is more than a coincidence
-PROMPT = """Each line is an episode of one user with an assistant: [id] what happened.
+LEARNED = "learned from episodes"  # the source in the value of a learned rule
+PROMPT = """Each line is an episode of one user with an assistant: [id] what happened (topics).
 Find patterns: what at least two episodes share and what the assistant should do differently because of it.
 Give each as a rule in one sentence, with the ids of all episodes that show it and your confidence from 0 to 1."""
 
@@ -35,46 +38,45 @@ class Patterns(BaseModel, extra="forbid"):
 def learn_procedures(
     model: "BaseChatModel", store: MemoryStore, user_id: str, *, limit: int = 50, min_confidence: float = 0.5
 ) -> MemoryList:
-    """Read a user's episodes, store the rules that they teach in `procedures`, and return them.
+    """Read a user's newest episodes, store the rules that they teach in `procedures`, and return them.
 
-    A rule is kept only with at least two episodes as evidence, all of which exist: a model that cites an episode that
-    isn't there has made it up. The value holds the evidence as keys of episodes. Running it again replaces the
-    learned rules, and leaves those that the user set alone.
-    Episodes may hold words that somebody planted, and rules are followed: have a person look over what is returned.
+    A rule needs two episodes as evidence that exist: a model that cites others made it up. Running
+    it again replaces what was learned before, and leaves the rules that the user set alone.
+    Episodes may hold planted words, and rules are followed: have a person look over what is returned.
     Errors: ExtractionFailed, if the model's answer doesn't fit, twice; nothing is changed then.
     """
-    episodes = store.search(user_id, EPISODES, limit=limit)
+    checked_number("min_confidence", min_confidence, 0, 1)
+    episodes = by_prompt_id(store.search(user_id, EPISODES, limit=limit))
     if len(episodes) < MIN_EVIDENCE:
         return MemoryList()
-    text = "\n".join(f"[{item.key}] {' '.join(str(item.value.get('content', '')).split())}" for item in episodes)
-    known = {item.key: item for item in episodes}
-    kept = [
-        pattern
-        for pattern in ask(model, Patterns, PROMPT, text).patterns
-        if len(set(pattern.evidence)) >= MIN_EVIDENCE
-        and set(pattern.evidence) <= set(known)
-        and pattern.confidence >= min_confidence
-    ]
-    return _replace_learned(store, user_id, kept, known)
+    rules = []
+    for pattern in ask(model, Patterns, PROMPT, prompt_lines(episodes)).patterns:
+        cited = {prompt_id(name) for name in pattern.evidence}
+        if len(cited) >= MIN_EVIDENCE and cited <= set(episodes) and pattern.confidence >= min_confidence:
+            evidence = [episodes[name] for name in cited]
+            topics = {topic for episode in evidence for topic in topics_of(episode.value)}
+            keys = sorted(episode.key for episode in evidence)
+            rules.append(_rule(pattern, keys, sorted(topics)[:3]))
+    return _replace_learned(store, user_id, rules)
 
 
-def _replace_learned(
-    store: MemoryStore, user_id: str, patterns: list[Pattern], known: dict[str, MemoryItem]
-) -> MemoryList:
-    learned = MemoryList()
-    for number, pattern in enumerate(patterns, 1):
-        evidence = sorted(set(pattern.evidence))
-        topics = {topic for key in evidence for topic in known[key].value.get("topics", [])}
-        value = {
-            "content": pattern.rule.strip(),
-            "type": PROCEDURAL,
-            "topics": sorted(topics)[:3],
-            "confidence": pattern.confidence,
-            "source": "learned from episodes",
-            "evidence": evidence,
-        }
-        learned.append(store.put(user_id, PROCEDURES, f"learned_{number}", value))
-    for old in store.search(user_id, PROCEDURES, key_prefix="learned_", limit=None):
-        if old.key not in {item.key for item in learned}:
-            store.delete(user_id, PROCEDURES, old.key)
+def _rule(pattern: Pattern, evidence: list[str], topics: list[str]) -> dict[str, Any]:
+    learned = {"type": PROCEDURAL, "source": LEARNED, "evidence": evidence}
+    return {"content": pattern.rule.strip(), "topics": topics, "confidence": pattern.confidence, **learned}
+
+
+def _replace_learned(store: MemoryStore, user_id: str, rules: list[dict[str, Any]]) -> MemoryList:
+    """Store the rules in place of those that were learned before, all in one transaction."""
+    with store.locked_transaction(user_id) as inside:
+        if inside is None:  # forgotten meanwhile
+            return MemoryList()
+        before = inside.search(user_id, PROCEDURES, limit=None)
+        old = {item.key for item in before if item.value.get("source") == LEARNED}
+        taken = {item.key for item in before} - old
+        # A key of the user's may look like ours, so the numbers that are taken are passed over.
+        numbered = (f"learned_{number}" for number in range(1, len(rules) + len(taken) + 1))
+        free = [key for key in numbered if key not in taken][: len(rules)]
+        learned = MemoryList(inside.put(user_id, PROCEDURES, key, rule) for key, rule in zip(free, rules, strict=True))
+        for key in old - set(free):
+            inside.delete(user_id, PROCEDURES, key)
     return learned

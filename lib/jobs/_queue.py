@@ -13,7 +13,8 @@ from lib.database import QUEUE, check_job_tables, is_marked
 from lib.database.tables import as_utc, utcnow
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, shown
-from lib.formation.consolidation import Consolidated, consolidate, users_with_episodes
+from lib.formation import users_with_episodes
+from lib.formation.consolidation import Consolidated, consolidate
 from lib.formation.extraction import MAX_CLAIMS, ExtractionReport, extract_claimed
 from lib.formation.session_log import SessionLog
 from lib.store.items import FinishedSession

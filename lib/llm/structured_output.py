@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lib.errors import ExtractionFailed
+from lib.errors import ExtractionFailed, InvalidInput
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -21,11 +21,11 @@ def ask(
     instructions: str,
     text: str,
     *,
-    problem_of: Callable[[T], str | None] = lambda _: None,
+    check: Callable[[T], None] = lambda _: None,
 ) -> T:
-    """The model's answer as an object of `schema`, which becomes the JSON schema that the server is asked to keep to.
+    """Return the model's answer as an object of `schema`, whose JSON schema the server is asked to keep to.
 
-    problem_of: what is wrong with an answer that fits the schema, in words that a model can act on; None if nothing is.
+    check: raises InvalidInput for an answer that fits the schema and is wrong, in words that a model can act on.
     A bad answer goes back once, with what is wrong with it.
     Errors: ExtractionFailed after the second one; the errors of the client if the model can't be reached.
     """
@@ -45,11 +45,12 @@ def ask(
             raise ExtractionFailed(f"the model's server refuses this request: {error}") from error
         try:
             parsed = schema.model_validate_json(_without_fence(answer.text))
-            problem = problem_of(parsed)
+            check(parsed)
+            return parsed
         except ValidationError as error:
             problem = _in_words(error)
-        if not problem:
-            return parsed
+        except InvalidInput as error:
+            problem = str(error)
         request = f"{text}\n\nYour last answer could not be used: {problem} Answer again."
     raise ExtractionFailed(f"the model's answer could not be used, {ATTEMPTS} times: {problem}")
 
@@ -64,6 +65,6 @@ def _without_fence(text: str) -> str:
 
 def _in_words(error: ValidationError) -> str:
     """The first few faults of an answer, short enough to be sent back."""
-    faults: list[dict[str, Any]] = error.errors(include_url=False, include_context=False)
+    faults = error.errors(include_url=False, include_context=False)
     words = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in faults[:3]]
     return f"it doesn't fit the schema ({json.dumps('; '.join(words), ensure_ascii=False)[1:-1][:400]})."

@@ -4,13 +4,11 @@
 """
 
 from lib.practice._postgres_programs import find_binaries
-from lib.practice._postgres_watcher import requests_of
 from lib.practice.local_postgres import start_postgres
 from lib.practice.practice_model import start_practice_model
 
 __all__ = [
     "find_binaries",
-    "requests_of",
     "start_postgres",
     "start_practice_model",
 ]

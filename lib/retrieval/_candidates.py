@@ -26,7 +26,8 @@ from lib.database.tables import Memory
 from lib.retrieval._ann import nearest
 from lib.retrieval._index import SAME_MEMORY, SAMPLED_ONE_IN, VECTOR_TYPE, sample_token, token
 from lib.retrieval._vectors import Matrices
-from lib.store.filters import not_lapsed, of_user
+from lib.store import of_user
+from lib.store.filters import not_lapsed
 from lib.store.items import MemoryItem
 
 if TYPE_CHECKING:

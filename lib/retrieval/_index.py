@@ -16,7 +16,7 @@ from lib.database import IndexedMemory, bound
 from lib.database.tables import Memory, as_utc
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput
-from lib.store.filters import of_user
+from lib.store import of_user
 from lib.text_terms import stems, words
 
 if TYPE_CHECKING:

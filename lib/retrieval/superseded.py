@@ -7,6 +7,7 @@ from lib.retrieval._candidates import Candidate
 from lib.retrieval.scored_memory import ScoredMemory
 from lib.store.items import MemoryItem
 from lib.store.namespaces import EPISODIC, TYPES
+from lib.store.values import topics_of
 from lib.text_terms import words
 
 LOOKED_AT = 30  # of the ranking's top
@@ -82,8 +83,7 @@ def _key_words(key: str) -> list[str]:
 
 
 def _topics(item: MemoryItem) -> set[str]:
-    topics = item.value.get("topics")
-    return {topic for topic in topics if isinstance(topic, str)} if isinstance(topics, list) else set()
+    return set(topics_of(item.value))
 
 
 def _episodic(item: MemoryItem) -> bool:

@@ -7,6 +7,7 @@ Depth: `_batches` (how put_many writes), `_history` and `_archive` (reading what
 `_json_conditions` and `_found_by_id` (conditions in the SQL of each database).
 """
 
+from lib.store._found_by_id import of_user
 from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
 from lib.store.memory_store import MemoryStore
 
@@ -18,4 +19,5 @@ __all__ = [
     "MemoryList",
     "MemoryStore",
     "MemoryVersion",
+    "of_user",
 ]

@@ -9,7 +9,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, Memory, UTCDateTime
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.store.filters import not_lapsed, of_user, page
+from lib.store._found_by_id import of_user
+from lib.store.filters import not_lapsed, page
 from lib.store.items import ArchivedItem, ArchivedList
 from lib.store.values import check_address, check_name, check_text, prepare
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -157,3 +158,14 @@ def _place(path: _Path) -> str:
 def _search_text(texts: list[str]) -> str:
     """The folded texts, one a line: a term can't match across two, because folding leaves no line breaks."""
     return "\n".join(filter(None, map(fold, texts)))
+
+
+def topics_of(value: Mapping[str, Any]) -> list[str]:
+    """The texts in a value's "topics": of a list those in it, a single text by itself; of anything else none.
+
+    >>> topics_of({"topics": ["S3", 7]}), topics_of({"topics": "S3"}), topics_of({"topics": None}), topics_of({})
+    (['S3'], ['S3'], [], [])
+    """
+    topics = value.get("topics")
+    listed = topics if isinstance(topics, list) else [topics]
+    return [topic for topic in listed if isinstance(topic, str)]

@@ -163,3 +163,9 @@ def test_an_unknown_pattern_is_refused_with_those_that_there_are(store: MemorySt
         conversation(store, actor, "always")
     with pytest.raises(InvalidInput, match="not 'never'"):
         conversation(store, actor, "none").say("Hello", pattern="never")
+
+
+@pytest.mark.parametrize("wrong", [0, -5, True, 99.5, None], ids=repr)
+def test_a_budget_that_is_none_is_refused_when_the_conversation_begins(store: MemoryStore, wrong: object) -> None:
+    with pytest.raises(InvalidInput, match="budget_tokens must be"):
+        Conversation(None, store, "ada", pattern="none", budget_tokens=wrong)

@@ -3,7 +3,7 @@
 import pytest
 
 from lib.agent.memory_tools import memory_tools, recall_on_demand
-from lib.errors import DatabaseUnavailable
+from lib.errors import DatabaseUnavailable, InvalidInput
 from lib.formation.deduplication import MAX_FACT_LENGTH
 from lib.store.memory_store import MemoryStore
 
@@ -50,7 +50,7 @@ def test_a_changed_fact_names_what_it_replaces(tools: dict) -> None:
         ({"namespace": "", "key": "k", "fact": "f"}, "namespace must not be empty"),
         ({"namespace": "n" * 101, "key": "k", "fact": "f"}, "100 is the limit"),
         ({"namespace": "facts", "key": " ", "fact": "f"}, "key must not be empty"),
-        ({"namespace": "facts", "key": "k", "fact": "  "}, "the fact is empty"),
+        ({"namespace": "facts", "key": "k", "fact": "  "}, "the fact must have 1 to 1,000 characters, not 0"),
         ({"namespace": "facts", "key": "k", "fact": "x" * (MAX_FACT_LENGTH + 1)}, "Write one or two sentences"),
         ({"namespace": "facts", "key": "k", "fact": "x\x00"}, "NUL character"),
         ({"namespace": "facts", "key": "k", "fact": "f", "confidence": 7}, "from 0 to 1"),
@@ -163,3 +163,19 @@ def test_a_query_that_is_too_long_is_told_to_the_model(tools: dict) -> None:
     said = tools["recall"].invoke({"query": "exam " * 3000})
 
     assert said.startswith("Nothing could be looked up: the query must be a text of at most 10,000 characters")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, None], ids=repr)
+def test_a_limit_that_lets_nothing_through_is_refused_when_the_tool_is_made(store: MemoryStore, wrong: object) -> None:
+    with pytest.raises(InvalidInput, match="limit must be"):
+        recall_on_demand(store, "ada", limit=wrong)
+
+
+@pytest.mark.parametrize("wrong", [True, float("nan"), -0.5, 7], ids=repr)
+def test_a_confidence_that_is_none_goes_back_to_the_model(store: MemoryStore, wrong: object) -> None:
+    remember = memory_tools(store, "ada")[0]
+
+    said = remember.func("facts", "k", "A fact.", confidence=wrong)
+
+    assert said.startswith("Not stored: confidence must be")
+    assert store.search("ada") == []

@@ -6,16 +6,9 @@ import pickle
 import pytest
 from conftest import Clock
 
+from lib.agent._budget import approximate_tokens
 from lib.agent.prompt_quoting import BEGIN, END
-from lib.agent.system_prompt import (
-    BRING_UP,
-    Prompt,
-    adapt,
-    approximate_tokens,
-    build_system_prompt,
-    proactive_memories,
-    proactive_prompt,
-)
+from lib.agent.system_prompt import BRING_UP, Prompt, adapt, build_system_prompt, proactive_memories, proactive_prompt
 from lib.errors import InvalidInput
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import start_practice_model
@@ -54,6 +47,29 @@ def test_rules_are_left_out_where_they_are_not_asked_for(store: MemoryStore) -> 
     store.put("ada", "procedures", "short", {"content": "Be brief."})
 
     assert "brief" not in build_system_prompt(store, "ada", "Tutor.", namespaces=["facts"])
+
+
+@pytest.mark.parametrize("query", [None, "What happened on Monday?"])
+def test_a_limit_of_nothing_leaves_the_rules_alone(store: MemoryStore, query: str | None) -> None:
+    store.put("ada", "procedures", "short", {"content": "Be brief."})
+    for namespace in ("facts", "episodes"):
+        store.put("ada", namespace, "monday", {"content": "It rained on Monday."})
+    namespaces = ["procedures", "episodes", "facts"]
+
+    prompt = build_system_prompt(store, "ada", "Tutor.", namespaces=namespaces, query=query, limit=0)
+
+    assert "Be brief." in prompt and "Monday" not in prompt
+
+
+@pytest.mark.parametrize("wrong", [-3, True, False, 2.5, None, "3", float("nan")], ids=repr)
+@pytest.mark.parametrize("namespaces", [["procedures"], ["episodes"]], ids=str)
+def test_a_limit_that_is_no_count_is_refused_even_if_there_is_nothing(
+    store: MemoryStore, namespaces: list[str], wrong: object
+) -> None:
+    with pytest.raises(InvalidInput, match="limit must be"):
+        build_system_prompt(store, "ada", "Tutor.", namespaces=namespaces, limit=wrong)
+    with pytest.raises(InvalidInput, match="limit must be"):
+        proactive_memories(store, "ada", "Hello", limit=wrong)
 
 
 def test_the_newest_come_in_and_of_episodes_a_third_as_many(store: MemoryStore, clock: Clock) -> None:

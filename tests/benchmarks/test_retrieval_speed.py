@@ -25,7 +25,8 @@ from sqlalchemy import text
 
 from lib.database.engine import connect, create_tables
 from lib.database.transactions import autocommit_connection, read_transaction
-from lib.llm.embeddings import CachedEmbedder, LocalEmbedder
+from lib.llm._cached_embedder import CachedEmbedder
+from lib.llm.embeddings import LocalEmbedder
 from lib.practice.local_postgres import LocalPostgres, start_postgres
 from lib.retrieval._ann import is_synchronized
 from lib.retrieval._candidates import state_of

@@ -15,7 +15,7 @@ from lib.cache.content_cache import ContentCache
 from lib.cache.metrics import CacheMetrics
 from lib.cache.scope import SHARED
 from lib.errors import InvalidInput
-from lib.llm.chat_model import cost_usd
+from lib.llm._prices import cost_usd
 
 PAID = {"generation_ms": 900.0, "model": "gpt-5.4-mini", "tokens_in": 1000, "tokens_out": 200}
 

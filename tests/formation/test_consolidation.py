@@ -13,7 +13,8 @@ from conftest import DATABASES, START, Clock
 
 import lib.formation.consolidation
 from lib.errors import ExtractionFailed, InvalidInput
-from lib.formation.consolidation import READINGS, Consolidated, Merged, consolidate, merge_near_duplicates
+from lib.formation._evidence import Merged
+from lib.formation.consolidation import MAX_ATTEMPTS, Consolidated, consolidate, merge_near_duplicates
 from lib.formation.deduplication import remember_all
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import PracticeModel
@@ -343,6 +344,34 @@ def test_what_the_user_said_is_neither_doubled_nor_replaced_by_a_conclusion(
     assert list(store.search("ada", "facts")) == before
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [("3  pm", "4 pm"), ("[a", "b]"), ("x\ty", "x\ny"), ("no ", " no"), ("u\u0308ben", "\u00fcben"), ("a_b", "a  b")],
+    ids=ascii,
+)
+def test_episodes_may_have_any_keys(model, store: MemoryStore, actor: PracticeModel, keys: tuple[str, str]) -> None:
+    tell(store, dict.fromkeys(keys, "Ada was stuck on joins."))
+
+    done = consolidate(store, "ada", model)
+
+    assert (done.archived, actor.usage.calls) == (2, 1)
+    assert store.get("ada", "struggles", "pattern_python")["evidence"] == sorted(keys)
+
+
+def test_memories_of_the_users_own_where_the_records_are_do_no_harm_and_take_none(model, store: MemoryStore) -> None:
+    for value in ({"content": "Mine."}, {"episodes": None}, {"episodes": ["monday", "tuesday", "friday"]}):
+        store.put("ada", "consolidations", "2026-W12", value)
+        store.archive("ada", [("consolidations", "2026-W12")], reason="of no use any more")
+    store.put("ada", "consolidations", "2026-W12", {"content": "Kept."})
+    tell(store)
+
+    first, second = consolidate(store, "ada", model), consolidate(store, "ada", model)
+
+    assert (first.archived, second.episodes) == (3, 0)
+    assert store.get("ada", "consolidations", "2026-W12") == {"content": "Kept."}
+    assert len(store.archived("ada", "consolidations", limit=None)) == 4
+
+
 # --- all or nothing -------------------------------------------------------------------------------
 
 
@@ -418,7 +447,7 @@ def test_a_week_that_never_comes_to_rest_is_given_up(model, store: MemoryStore, 
     with pytest.raises(ExtractionFailed, match="changed while the model read them"):
         consolidate(store, "ada", Meddling(model, lambda: tell(store, {"friday": f"Change {next(numbers)}."})))
 
-    assert (actor.usage.calls, archived_episodes(store)) == (READINGS, [])
+    assert (actor.usage.calls, archived_episodes(store)) == (MAX_ATTEMPTS, [])
 
 
 def test_a_user_forgotten_while_the_model_reads_stays_forgotten(model, store: MemoryStore) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -620,8 +619,6 @@ def test_forgetting_claiming_and_completing_at_one_moment_do_not_deadlock(
 
 # --- processes that die ---------------------------------------------------------------------------
 
-COUNT = 200
-
 
 @pytest.fixture
 def shared(database_url: str) -> Iterator[Engine]:
@@ -630,51 +627,17 @@ def shared(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def start(mode: str, total: int, lease_seconds: float, url: str) -> subprocess.Popen:
-    """See sessions_worker.py."""
-    return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("sessions_worker.py")), mode, str(total), str(lease_seconds)],
-        env={**os.environ, "WORKER_URL": url, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_two_hundred_conversations_and_two_killed_workers_are_extracted_once_each(
-    shared: Engine, database_url: str
-) -> None:
-    log, store = SessionLog(shared), MemoryStore(shared)
-    ids: list[str] = []
-
-    def hand_in(until: int) -> None:
-        ids.extend(log.finish(f"user-{number % 7}", TALK) for number in range(len(ids), until))
-
-    hand_in(100)
-    workers = [start("extract", COUNT, 0.5, database_url) for _ in range(3)]
-    # Workers stay until all 200 are extracted, so those that we kill are alive, whatever the speed of this machine.
-    for extracted, until in ((20, 150), (110, COUNT)):
-        while log.counts()["extracted"] < extracted:
-            time.sleep(0.005)
-        victim = workers.pop()
-        victim.kill()
-        victim.communicate(timeout=20)
-        assert victim.returncode != 0
-        hand_in(until)
-    output, errors = workers[0].communicate(timeout=30)
-
-    assert (workers[0].returncode, errors) == (0, "")
-    assert len(output.split()) > 0
-    assert log.counts() == {"pending": 0, "extracting": 0, "extracted": COUNT, "failed": 0}
-    written = {item.key: item.value for user in range(7) for item in store.search(f"user-{user}", limit=None)}
-    assert written == {session_id: {"times": 1} for session_id in ids}
-
-
 def test_a_worker_killed_between_write_and_commit_has_written_nothing(shared: Engine, database_url: str) -> None:
+    """That two hundred are extracted once each while workers are killed is in test_extraction.py."""
     log, store = SessionLog(shared, lease_seconds=60), MemoryStore(shared)
     session_id = log.finish("ada", TALK)
-    worker = start("hang", 1, 0.05, database_url)
+    worker = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("sessions_worker.py"))],
+        env={**os.environ, "WORKER_URL": database_url, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert worker.stdout.readline().strip() == session_id
     assert store.get("ada", "counts", session_id) is None
 

@@ -22,7 +22,7 @@ from lib.database._job_tables import create_job_tables, url_of
 from lib.database.engine import connect, create_tables
 from lib.database.transactions import autocommit_connection, write_transaction
 from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing, WorkbookError
-from lib.formation.consolidation import users_with_episodes
+from lib.formation._episodes import users_with_episodes
 from lib.formation.extraction import MAX_CLAIMS
 from lib.jobs._queue import EXTRACT, MAX_TRIES
 from lib.jobs.jobs import Jobs

@@ -9,15 +9,9 @@ from pathlib import Path
 import pytest
 
 from lib.errors import ModelUnavailable
-from lib.llm.chat_model import (
-    DEFAULT_MODEL,
-    PRICES,
-    chat_model,
-    cost_usd,
-    model_choice,
-    practice_model,
-    price_of,
-)
+from lib.llm._endpoints import practice_model
+from lib.llm._prices import DEFAULT_MODEL, PRICES, cost_usd, price_of
+from lib.llm.chat_model import chat_model, model_choice
 from lib.practice.practice_model import PracticeModel, start_practice_model
 
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL")

@@ -14,8 +14,9 @@ import pytest
 from word_embedder import WordEmbedder
 
 from lib.errors import InvalidInput, ModelUnavailable
-from lib.llm import embeddings
-from lib.llm.embeddings import CachedEmbedder, LocalEmbedder, OpenAIEmbedder, default_embedder, model_files
+from lib.llm import _cached_embedder, _local_model
+from lib.llm._cached_embedder import CachedEmbedder
+from lib.llm.embeddings import LocalEmbedder, OpenAIEmbedder, default_embedder
 from lib.practice.practice_model import PracticeModel, start_practice_model
 from lib.practice.practice_model.vectors import EMBEDDING_MODEL_NAME
 
@@ -79,7 +80,8 @@ def test_of_a_very_long_text_the_beginning_counts_and_the_rest_takes_no_time(loc
 
 def test_two_threads_load_the_model_once_and_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     embedder, together, loaded = LocalEmbedder(), Barrier(2), []
-    monkeypatch.setattr(embeddings, "model_files", lambda: loaded.append(1) or model_files())
+    load = _local_model.load
+    monkeypatch.setattr(_local_model, "load", lambda: loaded.append(1) or load())
 
     def embed(_: int) -> np.ndarray:
         together.wait(10)
@@ -94,9 +96,9 @@ def test_two_threads_load_the_model_once_and_get_the_same(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("missing", ["package", "file"])
 def test_without_its_file_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (package, name), other = embeddings._MODEL_FILES
+    (package, name), other = _local_model._FILES
     wrong = ("nosuchpackage", name) if missing == "package" else (package, "gone.onnx")
-    monkeypatch.setattr(embeddings, "_MODEL_FILES", (wrong, other))
+    monkeypatch.setattr(_local_model, "_FILES", (wrong, other))
 
     with pytest.raises(ModelUnavailable, match=rf"{wrong[1]} is missing. Install the package {wrong[0][:6]}"):
         LocalEmbedder().embed(["text"])
@@ -136,7 +138,7 @@ def test_texts_come_in_batches_of_like_length() -> None:
 
 
 def test_only_the_texts_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "KEPT_VECTORS", 2)
+    monkeypatch.setattr(_cached_embedder, "KEPT_VECTORS", 2)
     embedder = WordEmbedder()
 
     embedder.embed(["tea", "coffee"])
@@ -149,7 +151,7 @@ def test_only_the_texts_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_call_with_more_texts_than_are_kept_gives_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "KEPT_VECTORS", 2)
+    monkeypatch.setattr(_cached_embedder, "KEPT_VECTORS", 2)
     embedder = WordEmbedder()
 
     vectors = embedder.embed([f"text {number}" for number in range(20)])
@@ -261,6 +263,28 @@ def test_the_local_model_is_taken_unless_the_environment_says_otherwise(
     assert default_embedder() is default_embedder()
     monkeypatch.setenv("EMBEDDINGS", "OpenAI")
     assert isinstance(default_embedder(), OpenAIEmbedder)
+
+
+def test_each_choice_is_made_once_however_often_it_is_switched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    embedders = []
+    for choice in ("local", "openai", "LOCAL", "", "OpenAI"):
+        monkeypatch.setenv("EMBEDDINGS", choice)
+        embedders.append(default_embedder())
+
+    assert embedders[0] is embedders[2] is embedders[3]
+    assert embedders[1] is embedders[4] is not embedders[0]
+
+
+def test_the_default_is_asked_for_at_next_to_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDDINGS", "local")
+    default_embedder()
+    start = time.process_time()
+
+    for _ in range(1000):
+        default_embedder()
+
+    assert time.process_time() - start < 0.1
 
 
 def test_an_unknown_choice_is_refused_by_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from lib.cache.cache_key import content_hash
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED
 from lib.errors import InvalidInput
-from lib.llm.chat_model import DEFAULT_MODEL, cost_usd
+from lib.llm._prices import DEFAULT_MODEL, cost_usd
 from lib.workbook.lesson import at_once
 from lib.workbook.trials.caching import (
     bill_usd,

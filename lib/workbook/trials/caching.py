@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from lib.errors import InvalidInput, shown
-from lib.llm.chat_model import DEFAULT_MODEL, PRICES, cost_usd
+from lib.llm import DEFAULT_MODEL, PRICES, cost_usd
 from lib.workbook.lesson import DATA, day
 
 if TYPE_CHECKING:

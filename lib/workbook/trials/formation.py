@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from lib.agent.tool_agent import AGENT_PROMPT, WHEN_TO_REMEMBER, memory_agent
 from lib.formation.extraction import extract_pending
 from lib.formation.session_log import SessionLog
-from lib.llm.chat_model import cost_usd
+from lib.llm import cost_usd
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC
 from lib.workbook.lesson import Clock, day

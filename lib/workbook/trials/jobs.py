@@ -19,7 +19,8 @@ from lib.database import create_job_tables, url_of
 from lib.errors import WorkbookError
 from lib.html_table import html_table
 from lib.jobs.jobs import Jobs
-from lib.llm.chat_model import model_choice, practice_model
+from lib.llm import practice_model
+from lib.llm.chat_model import model_choice
 from lib.practice.practice_model import PracticeModel
 from lib.practice.practice_model.api import MODEL_NAME
 
