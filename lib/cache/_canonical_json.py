@@ -115,7 +115,7 @@ def _integer(number: int) -> Any:
 
 
 def _instant(moment: datetime, path: Path) -> str:
-    if type(moment) is not datetime and (moment != moment or getattr(moment, "nanosecond", 0)):
+    if type(moment) is not datetime and (moment != moment or getattr(moment, "nanosecond", False)):
         # pandas: a NaT, which is no moment, or parts of a microsecond, which would be left out
         _refuse(path, f"is {moment!r}, which a datetime can't hold. Use its .to_pydatetime(), or its .isoformat().")
     if moment.utcoffset() is None:

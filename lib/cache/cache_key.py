@@ -36,5 +36,5 @@ def content_hash(*parts: Any, **params: Any) -> str:
     if not parts and not params:
         raise InvalidInput("content_hash was given nothing, so every call would have one key. Give it the inputs.")
     # Two lists and no names of parts: so a part can't be taken for a parameter, nor ("a", "b") for (["a", "b"],).
-    inputs = [_RULES, canonical_list(parts, ("parts",)), canonical_dict(params, ("params",))]
+    inputs: list[Any] = [_RULES, canonical_list(parts, ("parts",)), canonical_dict(params, ("params",))]
     return hashlib.sha256(rfc8785.dumps(inputs)).hexdigest()

@@ -1,7 +1,4 @@
-"""Processes of their own that ask the cache, for the tests of what happens between processes.
-
-WORKER_URL=… python cache_worker.py     ask for a content three times, and end without closing the cache
-"""
+"""Processes of their own that ask the cache, for the tests of what happens between processes."""
 
 import multiprocessing
 import os
@@ -45,13 +42,13 @@ class Worker:
 
 
 def work(parent: Connection, url: str, lease_seconds: float, hits: int, hangs: bool) -> None:
-    cache = ContentCache(connect(url), lease_seconds=lease_seconds, flush_seconds=0.2)
+    cache = ContentCache(connect(url), lease_seconds=lease_seconds, flush_seconds=0.1)
 
     def generate() -> dict[str, int]:
         if hangs:
             parent.send("generating")
             parent.recv()  # until we are killed
-        time.sleep(0.3)
+        time.sleep(0.2)
         return {"by": os.getpid()}
 
     if not hangs:
@@ -62,9 +59,3 @@ def work(parent: Connection, url: str, lease_seconds: float, hits: int, hangs: b
         list(pool.map(lambda _: cache.get(KEY, **ADDRESS), range(hits)))
     cache.close()
     parent.send(f"{answer.outcome} {answer.content['by']}")
-
-
-if __name__ == "__main__":
-    unclosed = ContentCache(connect(os.environ["WORKER_URL"]), flush_seconds=3600)
-    for _ in range(3):
-        unclosed.get_or_generate(KEY, dict, **ADDRESS)
