@@ -32,37 +32,26 @@ def find_or_generate(
         if stored := rows.find(entry, now):
             return stored, "coalesced"
         if owner := rows.claim(entry, now, now + lease):
-            with _released_at_the_end(rows, entry, owner):
-                # Once more: it may have been stored since we looked, and its lease given up.
-                if stored := rows.find(entry, now):
-                    return stored, "coalesced"
-                return _generate(rows, entry, owner, generate, options, clock), "miss"
+            break
         time.sleep(pause)
         pause = min(pause * 1.5, MAX_PAUSE)
-
-
-def _generate(
-    rows: CacheRows,
-    entry: Entry,
-    owner: str,
-    generate: Callable[[], Any],
-    options: Options,
-    clock: Callable[[], datetime],
-) -> StoredContent:
-    began = time.perf_counter()
-    output = generate()
-    elapsed_ms = (time.perf_counter() - began) * 1000
-    columns = columns_of(output, clock(), elapsed_ms, options)
-    ours = StoredContent(*[columns[name] for name in StoredContent._fields])
-    try:
-        if rows.complete(entry, owner, columns):
-            return ours
-    except DatabaseUnavailable as error:  # what is paid for isn't lost with the database
-        warnings.warn(f"a {entry.content_type} was generated and couldn't be stored: {error}", stacklevel=4)
-        return ours
-    # The lease is lost. If somebody took over and was faster, all are served the same. Else the content was
-    # invalidated, or its user forgotten, while we made it: who asked before that has it, and nobody else.
-    return rows.find(entry, clock()) or ours
+    with _released_at_the_end(rows, entry, owner):
+        if stored := rows.find(entry, now):  # stored since we looked, and its lease given up
+            return stored, "coalesced"
+        began = time.perf_counter()
+        output = generate()
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        columns = columns_of(output, clock(), elapsed_ms, options)
+        ours = StoredContent(*[columns[name] for name in StoredContent._fields])
+        try:
+            if rows.complete(entry, owner, columns):
+                return ours, "miss"
+        except DatabaseUnavailable as error:  # what is paid for isn't lost with the database
+            warnings.warn(f"a {entry.content_type} was generated and couldn't be stored: {error}", stacklevel=3)
+            return ours, "miss"
+        # The lease is lost. If somebody took over and was faster, all are served the same. Else the content was
+        # invalidated, or its user forgotten, while we made it: who asked before that has it, and nobody else.
+        return rows.find(entry, clock()) or ours, "miss"
 
 
 @contextmanager

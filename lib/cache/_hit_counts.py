@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine, bindparam, update
 
@@ -20,10 +21,11 @@ FLUSH_HITS = 1000
 _ADD = (
     update(CONTENTS)
     .where(CONTENTS.c.content_hash == bindparam("hash"))
-    .where(CONTENTS.c.user_id.is_not_distinct_from(bindparam("user")))
     .where(CONTENTS.c.created_at == bindparam("created", type_=CONTENTS.c.created_at.type))
     .values(access_count=CONTENTS.c.access_count + bindparam("hits"), last_accessed=bindparam("last"))
 )
+_ADD_TO_SHARED = _ADD.where(CONTENTS.c.user_id.is_(None))
+_ADD_TO_OWN = _ADD.where(CONTENTS.c.user_id == bindparam("user"))
 Served = tuple[str | None, str, datetime]  # user_id, content_hash, created_at
 
 
@@ -68,17 +70,24 @@ class HitCounts:
             self._hits, self._flush_at = 0, time.monotonic() + self._seconds
         if not counts:
             return
-        rows = [
-            {"user": user_id, "hash": content_hash, "created": created_at, "hits": hits, "last": last}
-            for (user_id, content_hash, created_at), (hits, last) in counts.items()
-        ]
         # All who add up take rows in one order, and a user's row before theirs, so that none waits for another in turn.
-        rows.sort(key=lambda row: (row["user"] or "", row["hash"]))
+        shared: list[dict[str, Any]] = []
+        own: list[dict[str, Any]] = []
+        for user_id, content_hash, created_at in sorted(counts, key=lambda served: (served[0] or "", *served[1:])):
+            hits, last = counts[user_id, content_hash, created_at]
+            row = {"hash": content_hash, "created": created_at, "hits": hits, "last": last}
+            if user_id is None:
+                shared.append(row)
+            else:
+                own.append(row | {"user": user_id})
         try:
             with write_transaction(self._engine) as connection:
-                for user_id in sorted({user_id for user_id, _, _ in counts if user_id is not None}):
+                for user_id in dict.fromkeys(row["user"] for row in own):
                     hold_user(connection, user_id)
-                connection.execute(_ADD, rows)
+                if shared:
+                    connection.execute(_ADD_TO_SHARED, shared)
+                if own:
+                    connection.execute(_ADD_TO_OWN, own)
         except BaseException:
             with self._lock:
                 for served, (hits, last) in counts.items():

@@ -161,8 +161,8 @@ class ContentCache:
 
         max_entries, max_bytes: of all contents that stay, of all users. older_than: since they were generated.
         policy: who goes first: "lru", what wasn't used for longest, or "lfu", what was used least.
-        In small transactions, which wait for nobody, so it may run beside everything else, also twice. Counts of
-        other processes are up to flush_seconds old.
+        In small transactions, which wait for nobody, so it may run beside everything else, also twice. It knows
+        the hits of other processes as far as those have flushed them.
         """
         limits = Limits(max_entries, max_bytes, older_than, policy)
         check_writable(self.engine, None)

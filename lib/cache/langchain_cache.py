@@ -1,9 +1,7 @@
 """The cache for LangChain's chat models, as its `BaseCache`."""
 
-import threading
 import time
 import warnings
-from collections import OrderedDict
 from typing import Any
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
@@ -37,8 +35,7 @@ class LangChainCache(BaseCache):
         self, cache: ContentCache, *, scope: Scope, content_type: str = "chat", ttl_seconds: float | None = None
     ):
         self._cache, self._scope, self._type, self._ttl = cache, scope, content_type, ttl_seconds
-        self._missed: OrderedDict[str, float] = OrderedDict()  # key -> when it was looked for in vain
-        self._lock = threading.Lock()
+        self._missed: dict[str, float] = {}  # key -> when it was looked for in vain
         check_readable(cache.engine, scope)
         check_writable(cache.engine, scope)
 
@@ -49,11 +46,9 @@ class LangChainCache(BaseCache):
         began, cached = time.perf_counter(), self._cache.get(key, content_type=self._type, scope=self._scope)
         if cached is not None:
             return generations_in(cached.content)
-        with self._lock:
-            self._missed[key] = began
-            self._missed.move_to_end(key)
-            if len(self._missed) > MAX_MISSED:
-                self._missed.popitem(last=False)
+        if len(self._missed) >= MAX_MISSED:
+            self._missed.clear()  # those on their way are stored, but not timed
+        self._missed[key] = began
         return None
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:

@@ -27,7 +27,9 @@ class Worker:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if hasattr(context, "set_forkserver_preload"):
-            context.set_forkserver_preload(["lib", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"])
+            context.set_forkserver_preload(
+                ["pytest", "lib.cache.content_cache", "lib.database.engine", "sqlalchemy.dialects.postgresql.psycopg"]
+            )
         arguments = (theirs, url, lease_seconds, hits, hangs)
         self.process = context.Process(target=work, args=arguments, daemon=True)
         self.process.start()
