@@ -3,7 +3,8 @@
 from typing import NoReturn
 
 try:
-    from lib.cache.cache_key import content_hash, unordered
+    from lib.cache import unordered
+    from lib.cache.cache_key import content_hash
     from lib.cache.content import Cached, Generated
     from lib.cache.content_cache import ContentCache
     from lib.cache.metrics import CacheMetrics

@@ -2,10 +2,12 @@
 
 Read in this order: `cache_key` (the hash), `scope` (whose it is), `content` (what is kept), `content_cache` (get, or
 generate once for all who ask), `metrics` (hits, misses, what they saved), `langchain_cache` (the same for LangChain).
-Depth: `_rows` (its statements), `_eviction`, `_hit_counts`, `_single_flight`.
+Depth: `_canonical_json` (inputs of a key), `_access`, `_columns` and `_rows` (the tables), `_generation` and
+`_single_flight` (one generation for all), `_hit_counts`, `_eviction`, `_tallies` (of `metrics`), `_langchain_answers`.
 """
 
-from lib.cache.cache_key import content_hash, unordered
+from lib.cache._canonical_json import unordered
+from lib.cache.cache_key import content_hash
 from lib.cache.content import Cached, Generated
 from lib.cache.content_cache import ContentCache
 from lib.cache.metrics import CacheMetrics

@@ -9,14 +9,25 @@ from langchain_core.load import dumpd, load
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 
-from lib.cache.content import SUMMARY_LENGTH, Generated
+from lib.cache._columns import SUMMARY_LENGTH
+from lib.cache.cache_key import content_hash
+from lib.cache.content import Generated
+from lib.errors import InvalidInput
 
 _revive = inspect.unwrap(load)  # without the wrapper that warns everybody that it is still called beta
 # Nothing but these is made from what is stored: whoever could write to the table could else have any class made.
 _CLASSES = [AIMessage, AIMessageChunk, ChatGeneration, ChatGenerationChunk, Generation]
 
 
-def without_ids(prompt: str) -> Any:
+def key_of(prompt: str, llm_string: str) -> str | None:
+    """Return the key of a call, as LangChain describes it; None for what has no fixed form: it isn't cached."""
+    try:
+        return content_hash(messages=_without_ids(prompt), model=llm_string)
+    except InvalidInput:
+        return None
+
+
+def _without_ids(prompt: str) -> Any:
     """The messages of a prompt; their ids are drawn by chance, and no model sees them."""
     try:
         messages = json.loads(prompt)
@@ -35,7 +46,7 @@ def _is_message(part: Any) -> bool:
 
 
 def summary_of(prompt: str) -> str | None:
-    """How the last message begins."""
+    """Return how the last message begins."""
     try:
         text = json.loads(prompt)[-1]["kwargs"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -43,17 +54,17 @@ def summary_of(prompt: str) -> str | None:
     return text[:SUMMARY_LENGTH].replace("\x00", "") if isinstance(text, str) else None
 
 
-def generated_from(generations: Sequence[Generation], llm_output: dict[str, Any] | None = None) -> Generated:
-    """An answer as `ContentCache` stores it, with its tokens and its model."""
+def generated_from(generations: Sequence[Generation]) -> Generated:
+    """Return an answer as `ContentCache` stores it, with its tokens and its model."""
     parts = [json.loads(json.dumps(dumpd(generation))) for generation in generations]
     for part in parts:
         # A conversation would take a second message with this id for the same one, and replace the first.
         part["kwargs"].get("message", {}).get("kwargs", {}).pop("id", None)
     messages = [generation.message for generation in generations if isinstance(generation, ChatGeneration)]
     usages = [getattr(message, "usage_metadata", None) or {} for message in messages]
-    names = [described.get("model_name") for described in (llm_output or {}, *(m.response_metadata for m in messages))]
+    names = [message.response_metadata.get("model_name") for message in messages]
     return Generated(
-        {"generations": parts, "llm_output": llm_output},
+        {"generations": parts},
         tokens_in=sum(usage.get("input_tokens", 0) for usage in usages) or None,
         tokens_out=sum(usage.get("output_tokens", 0) for usage in usages) or None,
         model=next(filter(None, names), None),
@@ -61,9 +72,9 @@ def generated_from(generations: Sequence[Generation], llm_output: dict[str, Any]
 
 
 def generations_in(content: dict[str, Any]) -> list[Any] | None:
-    """The answer that `generated_from` stored; None for what this version of LangChain can't read."""
+    """Return the answer that `generated_from` stored; None for what this version of LangChain can't read."""
     try:
         generations = [_revive(part, allowed_objects=_CLASSES) for part in content["generations"]]
     except Exception:  # each class has errors of its own
         return None
-    return generations if all(isinstance(one, Generation) for one in generations) else None
+    return generations if all(isinstance(generation, Generation) for generation in generations) else None

@@ -1,78 +1,63 @@
-"""Threads of one process that want the same content: one flies, the others wait for it to land."""
+"""Threads of one process that want the same content: one generates it, the others wait, and then find it.
 
+This saves them the polling. Who may generate is decided by the lease in the database: see `_rows`.
+"""
+
+import os
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from lib.cache._forked import reset_in_child
 from lib.cache._rows import Entry
 from lib.errors import InvalidInput
 
-FIRST_PAUSE, MAX_PAUSE = 0.01, 0.5  # seconds between looks at what another process generates
-RECHECK = 1.0  # seconds after which a waiting thread looks whether its time is over
-
 
 @dataclass(eq=False, slots=True)
-class Flight:
-    """Somebody in this process is generating a content; the others wait until it is there, or the time is over."""
-
-    until: float  # by time.monotonic(); set anew as long as it waits for a lease, and when it has one
-    thread: int = field(default_factory=threading.get_ident)
-    landed: threading.Event = field(default_factory=threading.Event)
-    row: tuple[Any, ...] | None = None  # (content as JSON, *KEPT), once there is one
-
-    def wait(self) -> bool:
-        """Wait until it has landed, or its time is over; whether it has landed."""
-        while not self.landed.is_set() and (left := self.until - time.monotonic()) > 0:
-            self.landed.wait(min(left, RECHECK))  # the end may be set, or moved, while we wait
-        return self.landed.is_set()
+class _KeyLock:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    thread: int | None = None  # that holds it
 
 
-class Flights:
-    """What this process generates just now, by entry."""
+class KeyLocks:
+    """A lock for each content that this process is generating just now."""
 
     def __init__(self) -> None:
-        self.reset()
-        reset_in_child(self)
+        # By process, too: a forked one inherits locks whose threads it hasn't got. No lock around the dict, since
+        # `setdefault` and `pop` are atomic.
+        self._locks: dict[tuple[int, Entry], _KeyLock] = {}
 
-    def reset(self) -> None:
-        """Nobody is generating anything."""
-        self._lock = threading.Lock()
-        self._flights: dict[Entry, Flight] = {}
+    @contextmanager
+    def held(self, entry: Entry, seconds: float) -> Iterator[None]:
+        """Hold the lock of this content for the block. Whoever has had it for so many seconds is waited for no more.
 
-    def join(self, entry: Entry, seconds: float) -> tuple[Flight, bool]:
-        """The flight for this entry, and whether it is ours to lead. seconds: that a new one has for the beginning."""
-        with self._lock:
-            flight = self._flights.get(entry)
-            if flight is None:
-                flight = self._flights[entry] = Flight(time.monotonic() + seconds)
-                return flight, True
-        if flight.thread == threading.get_ident() and not flight.landed.is_set():
-            raise InvalidInput(
-                "generate asked for the very content that it is to generate, and would wait for itself. Give what it "
-                "needs in between a key of its own, such as content_hash(…, step=1)."
-            )
-        return flight, False
-
-    def land(self, entry: Entry, flight: Flight) -> None:
-        """End it; those who wait go on."""
-        with self._lock:
-            if self._flights.get(entry) is flight:
-                del self._flights[entry]
-        flight.landed.set()
+        Errors: InvalidInput, if this very thread holds it.
+        """
+        address = (os.getpid(), entry)
+        while True:
+            key_lock = self._locks.setdefault(address, _KeyLock())
+            if key_lock.thread == threading.get_ident():
+                raise InvalidInput(
+                    "generate asked for the very content that it is to generate, and would wait for itself. Give what "
+                    "it needs in between a key of its own, such as content_hash(…, step=1)."
+                )
+            if key_lock.lock.acquire(timeout=seconds):
+                break
+            self._drop(address, key_lock)
+        key_lock.thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            key_lock.thread = None
+            self._drop(address, key_lock)
+            key_lock.lock.release()
 
     def forget(self, meant: Callable[[Entry], bool]) -> None:
-        """Nobody joins these any more; those who did are still served."""
-        with self._lock:
-            for entry in [entry for entry in self._flights if meant(entry)]:
-                del self._flights[entry]
+        """Have nobody who asks from now on wait for these: what is being generated for them is out of date."""
+        for address, key_lock in list(self._locks.items()):
+            if meant(address[1]):
+                self._drop(address, key_lock)
 
-
-def pauses() -> Iterator[float]:
-    """Seconds to sleep between looks, each pause half as long again as the one before."""
-    pause = FIRST_PAUSE
-    while True:
-        yield pause
-        pause = min(pause * 1.5, MAX_PAUSE)
+    def _drop(self, address: tuple[int, Entry], key_lock: _KeyLock) -> None:
+        if self._locks.get(address) is key_lock:
+            self._locks.pop(address, None)

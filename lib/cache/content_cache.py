@@ -1,29 +1,26 @@
 """A cache of what models wrote: each content is generated once, by one of those who ask for it at the same time."""
 
-import json
-import re
 import time
-import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
-from lib.cache._eviction import Eviction, delete_type, evict
+from lib.cache._access import check_readable, check_writable
+from lib.cache._columns import Options, checked_seconds, columns_of
+from lib.cache._eviction import Limits, delete_type, evict
+from lib.cache._generation import find_or_generate
 from lib.cache._hit_counts import HitCounts
-from lib.cache._rows import KEPT, CacheRows, Entry
-from lib.cache._single_flight import Flight, Flights, pauses
-from lib.cache.content import Cached, Extras, Generated, checked_extras, checked_ms, checked_seconds, row_of
+from lib.cache._rows import CacheRows, Entry, StoredContent
+from lib.cache._single_flight import KeyLocks
+from lib.cache.content import Cached, Generated
 from lib.cache.metrics import CacheMetrics
-from lib.cache.scope import Scope, checked_scope
+from lib.cache.scope import Scope
 from lib.database import CONTENT_TYPE_LENGTH, bound
 from lib.database.tables import as_utc, utcnow
-from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows, WorkbookError, shown
+from lib.errors import InvalidInput
 from lib.store.values import check_name
-
-_KEY = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class ContentCache:
@@ -38,7 +35,9 @@ class ContentCache:
     engine: of the owner of the tables; on one of `as_user`, contents of that user and, to read, those that are SHARED.
     now: the time, for leases as well: several computers need clocks that agree to a second.
     lease_seconds: longer than the model takes, and short enough to wait for after a crash.
-    flush_seconds: how long hits are counted in memory before the counts go into the database: see `HitCounts`.
+    flush_seconds: the first hit after them adds the counts of hits to the database, and so does every 1,000th hit, and
+        `close` (or the end of a `with` block). A process that is killed, or ends without it, loses the counts since;
+        contents are never lost.
 
     >>> from lib.cache.cache_key import content_hash
     >>> from lib.database.engine import connect, create_tables
@@ -62,10 +61,10 @@ class ContentCache:
         lease_seconds: float = 60,
         flush_seconds: float = 5,
     ):
-        self._engine, self._now, self._rows = engine, now, CacheRows(engine)
-        self._lease = checked_seconds(lease_seconds, "lease_seconds")
-        self._counts = HitCounts(engine, checked_seconds(flush_seconds, "flush_seconds").total_seconds())
-        self._flights = Flights()
+        self.engine, self._now, self._rows = engine, now, CacheRows(engine)
+        self._lease = checked_seconds("lease_seconds", lease_seconds)
+        self._counts = HitCounts(engine, checked_seconds("flush_seconds", flush_seconds).total_seconds())
+        self._locks = KeyLocks()
         self.metrics = CacheMetrics()
 
     def on(self, engine: Engine) -> "ContentCache":
@@ -74,10 +73,10 @@ class ContentCache:
         Metrics, counts and the waiting for one another are those of this cache. Make one for each request.
         Errors: InvalidInput for an engine of another pool, which may lead to another database.
         """
-        if not isinstance(engine, Engine) or engine.pool is not self._engine.pool or bound(self._engine):
+        if not isinstance(engine, Engine) or engine.pool is not self.engine.pool or bound(self.engine):
             raise InvalidInput("on() needs as_user(engine, …) of the engine that this cache was made with.")
         view = object.__new__(ContentCache)
-        view.__dict__.update(self.__dict__, _engine=engine, _rows=CacheRows(engine))
+        view.__dict__.update(self.__dict__, engine=engine, _rows=CacheRows(engine))
         return view
 
     def get_or_generate(
@@ -103,33 +102,19 @@ class ContentCache:
         `generate` raises.
         """
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
-        extras = checked_extras(ttl_seconds, input_summary)
-        outcome = "hit"
-        while (row := self._rows.find(entry, self.time())) is None:
-            outcome = "coalesced"
-            self._check_writable(scope)
-            flight, leads = self._flights.join(entry, self._lease.total_seconds())
-            if leads:
-                try:
-                    made, mine, valid = self._generate(entry, generate, extras, flight)
-                    flight.row = made if valid else None
-                finally:
-                    self._flights.land(entry, flight)
-                outcome = "miss" if mine else outcome
-            else:
-                if not flight.wait():
-                    self._flights.land(entry, flight)  # it has had its time; who comes next may take over
-                made = flight.row
-            if made is not None:
-                row = (json.loads(made[0]), *made[1:])
-                break
-        return self._answer(entry, row, outcome, began)
+        options = Options(ttl_seconds, input_summary)
+        stored, outcome = self._rows.find(entry, self.time()), "hit"
+        if stored is None:
+            check_writable(self.engine, scope)
+            with self._locks.held(entry, self._lease.total_seconds()):
+                stored, outcome = find_or_generate(self._rows, entry, generate, options, self.time, self._lease)
+        return self._answer(entry, stored, outcome, began)
 
     def get(self, key: str, *, content_type: str, scope: Scope) -> Cached | None:
         """The content for this key, counted as a hit; None if there is none."""
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
-        row = self._rows.find(entry, self.time())
-        return None if row is None else self._answer(entry, row, "hit", began)
+        stored = self._rows.find(entry, self.time())
+        return None if stored is None else self._answer(entry, stored, "hit", began)
 
     def put(
         self,
@@ -144,35 +129,25 @@ class ContentCache:
     ) -> None:
         """Store a content that was generated elsewhere, in place of the one that may be there."""
         entry, now = self._entry(key, content_type, scope), self.time()
-        self._check_writable(scope)
-        extras = checked_extras(ttl_seconds, input_summary)
-        row, _ = row_of(generated, now, checked_ms(generation_ms), extras)
-        self._rows.put(entry, now, row)
-
-    def check(self, *, content_type: str, scope: Scope, writing: bool = False) -> None:
-        """Nothing, if this cache can be asked for such contents; else the error that every call would raise.
-
-        writing: and can be given such.
-        """
-        self._entry("0" * 64, content_type, scope)
-        if writing:
-            self._check_writable(scope)
+        check_writable(self.engine, scope)
+        options = Options(ttl_seconds, input_summary)
+        self._rows.put(entry, now, columns_of(generated, now, generation_ms, options))
 
     def invalidate(self, key: str, *, content_type: str, scope: Scope) -> bool:
         """Delete one content; whether there was one. What somebody is generating for it just now isn't stored."""
         entry = self._entry(key, content_type, scope)
-        self._check_writable(scope)
-        self._flights.forget(lambda other: other == entry)
+        check_writable(self.engine, scope)
+        self._locks.forget(lambda generated: generated == entry)
         return self._rows.delete(entry)
 
     def invalidate_type(self, content_type: str, *, scope: Scope | None = None) -> int:
         """Delete all contents of a type, of one scope or, without one, of all; returns how many there were."""
         check_name(content_type, "content_type", CONTENT_TYPE_LENGTH)
         if scope is not None:
-            checked_scope(scope, self._engine)
-        self._check_writable(scope)
-        self._flights.forget(lambda other: other.content_type == content_type and scope in (None, other.scope))
-        return delete_type(self._engine, content_type, scope)
+            check_readable(self.engine, scope)
+        check_writable(self.engine, scope)
+        self._locks.forget(lambda entry: entry.content_type == content_type and scope in (None, entry.scope))
+        return delete_type(self.engine, content_type, scope)
 
     def evict(
         self,
@@ -186,18 +161,20 @@ class ContentCache:
 
         max_entries, max_bytes: of all contents that stay, of all users. older_than: since they were generated.
         policy: who goes first: "lru", what wasn't used for longest, or "lfu", what was used least.
-        In small transactions, which wait for nobody, so it may run beside everything else, also twice. Counts of
-        other processes are up to flush_seconds old.
+        In small transactions, which wait for nobody, so it may run beside everything else, also twice. It knows
+        the hits of other processes as far as those have flushed them.
         """
+        limits = Limits(max_entries, max_bytes, older_than, policy)
+        check_writable(self.engine, None)
         self.flush()
-        return evict(self._engine, self.time(), Eviction(max_entries, max_bytes, older_than, policy))
+        return evict(self.engine, self.time(), limits)
 
     def flush(self) -> None:
         """Add the hits that were counted until now to `access_count` and `last_accessed` in the database."""
         self._counts.flush()
 
     def close(self) -> None:
-        """Flush; the cache can be used further, and is closed again then."""
+        """Flush; the cache can be used further, and is to be closed again then."""
         self.flush()
 
     def __enter__(self) -> "ContentCache":
@@ -211,80 +188,16 @@ class ContentCache:
         return as_utc(self._now())
 
     def _entry(self, key: str, content_type: str, scope: Scope) -> Entry:
-        checked_scope(scope, self._engine)
-        check_name(content_type, "content_type", CONTENT_TYPE_LENGTH)
-        if not isinstance(key, str) or not _KEY(key):
-            raise InvalidInput(f"a key must be 64 hexadecimal digits, not {shown(key)}. Use content_hash(…).")
+        check_readable(self.engine, scope)
         return Entry.of(key, content_type, scope)
 
-    def _check_writable(self, scope: Scope | None) -> None:
-        """Requests read what is SHARED and don't write it: one user's could put words into the answers of all."""
-        if (user := bound(self._engine)) and (scope is None or scope.user_id is None):
-            raise NotYourRows(
-                f"this engine is bound to the user {user.user_id!r}, and contents that all users share are generated "
-                "and deleted by the owner's: use ContentCache(engine), with the engine that as_user was given, and "
-                f"nobody's data. For this user's own contents, write scope=for_user({user.user_id!r})."
-            )
-
-    def _answer(self, entry: Entry, row: tuple[Any, ...], outcome: str, began: float) -> Cached:
+    def _answer(self, entry: Entry, stored: StoredContent, outcome: str, began: float) -> Cached:
         at = self.time()
         if outcome != "miss":
-            self._counts.add(entry, row[1], at)
-        cached = Cached(row[0], outcome, (time.perf_counter() - began) * 1000, *row[1:])
+            self._counts.add(entry, stored.created_at, at)
+        latency_ms = (time.perf_counter() - began) * 1000
         self.metrics.record(
-            outcome, entry.content_type, at, latency_ms=cached.latency_ms, generation_ms=cached.generation_ms,
-            model=cached.model, tokens_in=cached.tokens_in, tokens_out=cached.tokens_out,
+            outcome, entry.content_type, at, latency_ms=latency_ms, generation_ms=stored.generation_ms,
+            model=stored.model, tokens_in=stored.tokens_in, tokens_out=stored.tokens_out,
         )  # fmt: skip
-        return cached
-
-    def _stored(self, entry: Entry, owner: str, row: dict[str, Any]) -> bool:
-        """Whether nobody else stored this content meanwhile. What is paid for isn't lost with the database."""
-        try:
-            return self._rows.complete(entry, owner, row)
-        except DatabaseUnavailable as error:
-            warnings.warn(f"a {entry.content_type} was generated and couldn't be stored: {error}", stacklevel=4)
-            self._release(entry, owner)
-            return True
-
-    def _generate(
-        self, entry: Entry, generate: Callable[[], Any], extras: Extras, flight: "Flight"
-    ) -> tuple[tuple[Any, ...], bool, bool]:
-        """((content as JSON, *KEPT), whether we made it, whether others may have it, too).
-
-        Waits as long as another process has the lease.
-        """
-        for pause in pauses():
-            now = self.time()
-            flight.until = time.monotonic() + self._lease.total_seconds()  # those who wait for us needn't wait longer
-            owner = None if self._rows.is_leased(entry, now) else self._rows.claim(entry, now, now + self._lease)
-            try:
-                # Looked for after the claim: it may have been stored since the last look, and its lease given up.
-                found = self._rows.find(entry, now)
-            except BaseException:
-                self._release(entry, owner)
-                raise
-            if found:
-                self._release(entry, owner)
-                return (json.dumps(found[0]), *found[1:]), False, True
-            if owner:
-                break
-            time.sleep(pause)
-        began = time.perf_counter()
-        try:
-            output = generate()
-            elapsed = (time.perf_counter() - began) * 1000
-            row, as_json = row_of(output, self.time(), elapsed, extras)
-            stored = self._stored(entry, owner, row)
-        except BaseException:
-            self._release(entry, owner)
-            raise
-        if not stored and (found := self._rows.find(entry, self.time())):
-            return (json.dumps(found[0]), *found[1:]), True, True  # who took over was faster: all are served the same
-        # Not stored, and not there: it was invalidated, or its user forgotten, while we made it. Who asked before that
-        # has it; those who joined us may have asked afterwards.
-        return (as_json, *[row[name] for name in KEPT]), True, stored
-
-    def _release(self, entry: Entry, owner: str | None) -> None:
-        if owner is not None:
-            with suppress(WorkbookError):  # it lapses by itself; the error of the caller is the one to be seen
-                self._rows.release(entry, owner)
+        return Cached(stored.content, outcome, latency_ms, *stored[1:])

@@ -2,40 +2,19 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lib.cache._tallies import Address, Tally, cost_saved, table
 from lib.database.tables import as_utc
-from lib.errors import InvalidInput, ModelUnavailable, shown
+from lib.errors import InvalidInput, shown
 from lib.html_table import html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 OUTCOMES = ("hit", "miss", "coalesced")
-KEPT_MINUTES = 7 * 24 * 60  # with something in them; what is older is counted by type alone
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts and sums of one kind of content, as answered by one model."""
-
-    hits: int = 0
-    misses: int = 0  # answered by a call of the model
-    coalesced: int = 0  # waited for somebody else's call instead of making one
-    cached_ms: float = 0.0  # time that hits took, in all
-    generated_ms: float = 0.0  # the same of misses
-    waited_ms: float = 0.0  # the same of coalesced ones
-    saved_ms: float = 0.0  # what the model took for these contents, less what they took now
-    tokens_in_saved: int = 0
-    tokens_out_saved: int = 0
-
-    def add(self, other: "Tally") -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+_EPOCH, _HOUR = datetime(1970, 1, 1, tzinfo=UTC), timedelta(hours=1)
 
 
 class CacheMetrics:
@@ -53,14 +32,12 @@ class CacheMetrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.reset()
+        self._tallies: dict[Address, Tally] = {}
 
     def reset(self) -> None:
         """Count from 0 again."""
         with self._lock:
-            self._by_type: dict[tuple[str, str | None], Tally] = defaultdict(Tally)
-            # Minutes since 1970 -> the same as above; both by type and model, because models differ in price.
-            self._by_minute: dict[int, dict[tuple[str, str | None], Tally]] = {}
+            self._tallies.clear()
 
     def record(
         self,
@@ -82,155 +59,71 @@ class CacheMetrics:
         """
         if outcome not in OUTCOMES:
             raise InvalidInput(f"outcome must be one of {', '.join(OUTCOMES)}, not {shown(outcome)}.")
-        one = Tally()
-        if outcome == "miss":
-            one.misses, one.generated_ms = 1, latency_ms
-        else:
-            one.saved_ms = (latency_ms if generation_ms is None else generation_ms) - latency_ms
-            one.tokens_in_saved, one.tokens_out_saved = tokens_in or 0, tokens_out or 0
-            if outcome == "hit":
-                one.hits, one.cached_ms = 1, latency_ms
-            else:
-                one.coalesced, one.waited_ms = 1, latency_ms
-        minute = (as_utc(at) - _EPOCH) // timedelta(minutes=1)
+        hour = (as_utc(at) - _EPOCH) // _HOUR
         with self._lock:
-            self._by_type[content_type, model].add(one)
-            if minute not in self._by_minute:
-                self._by_minute[minute] = defaultdict(Tally)
-            self._by_minute[minute][content_type, model].add(one)
-            if len(self._by_minute) > KEPT_MINUTES:
-                del self._by_minute[min(self._by_minute)]  # this one, if a clock went back so far
+            tally = self._tallies.setdefault((hour, content_type, model), defaultdict(int))
+            tally[outcome] += 1
+            tally[f"{outcome}_ms"] += latency_ms
+            if outcome != "miss":
+                tally["saved_ms"] += (latency_ms if generation_ms is None else generation_ms) - latency_ms
+                tally["tokens_in"] += tokens_in or 0
+                tally["tokens_out"] += tokens_out or 0
 
     @property
     def hits(self) -> int:
         """Answers that were there."""
-        return self._total().hits
+        return self._total("hit")
 
     @property
     def misses(self) -> int:
         """Answers that a model was asked for."""
-        return self._total().misses
+        return self._total("miss")
 
     @property
     def coalesced(self) -> int:
         """Answers that came from a call which somebody else had begun."""
-        return self._total().coalesced
+        return self._total("coalesced")
 
     @property
     def requests(self) -> int:
         """hits + misses + coalesced"""
-        total = self._total()
-        return total.hits + total.misses + total.coalesced
+        return self._total(*OUTCOMES)
 
     @property
     def hit_rate(self) -> float:
         """hits / requests, 0 to 1; 0 before the first request."""
-        return _summary([self._total()])["hit_rate"]
+        return self.hits / (self.requests or 1)
 
     @property
     def cost_saved_usd(self) -> float:
         """What hits and coalesced answers would have cost, by data/prices.csv; models without a price count as 0."""
-        return sum(_cost_saved(model, tally) or 0.0 for (_, model), tally in self._copied(self._by_type))
+        return sum(cost_saved(model, tally) or 0.0 for (_, _, model), tally in self._copied())
 
     def by_type(self) -> "DataFrame":
-        """A row for each content_type: counts, hit_rate, mean latencies and savings. See `data_frame` for the units."""
-        return self._data_frame("content_type", ((kind, model, t) for (kind, model), t in self._copied(self._by_type)))
+        """A row for each content_type: counts, hit_rate, mean latencies and savings; the names say the units."""
+        return table("content_type", ((kind, model, tally) for (_, kind, model), tally in self._copied()))
 
     def over_time(self, bucket: timedelta = timedelta(hours=1)) -> "DataFrame":
         """The same for each stretch of time with a request in it, in order; a row begins at its `at` (UTC).
 
-        bucket: whole minutes. Of the last week of minutes that had requests; `by_type` counts all.
+        bucket: whole hours.
         """
-        minutes = bucket // timedelta(minutes=1) if isinstance(bucket, timedelta) else 0
-        if minutes < 1 or bucket % timedelta(minutes=1):
-            raise InvalidInput(f"bucket must be a timedelta of whole minutes, not {shown(bucket)}.")
+        hours = bucket // _HOUR if isinstance(bucket, timedelta) else 0
+        if hours < 1 or bucket % _HOUR:
+            raise InvalidInput(f"bucket must be a timedelta of whole hours, not {shown(bucket)}.")
+        tallies = self._copied()
+        return table("at", ((_EPOCH + hour // hours * bucket, model, tally) for (hour, _, model), tally in tallies))
+
+    def _copied(self) -> list[tuple[Address, Tally]]:
         with self._lock:
-            rows = [
-                (_EPOCH + timedelta(minutes=minute // minutes * minutes), model, _copy(tally))
-                for minute in sorted(self._by_minute)
-                for (_, model), tally in self._by_minute[minute].items()
-            ]
-        return self._data_frame("at", rows)
+            return [(address, tally.copy()) for address, tally in self._tallies.items()]
 
-    def _data_frame(self, by: str, rows: Iterable[tuple[Any, str | None, Tally]]) -> "DataFrame":
-        from pandas import DataFrame
-
-        grouped: dict[Any, list[tuple[str | None, Tally]]] = defaultdict(list)
-        for group, model, tally in rows:
-            grouped[group].append((model, tally))
-        columns = [by, *_summary([])]
-        return DataFrame(
-            [
-                {by: group, **_summary([tally for _, tally in tallies]), "cost_saved_usd": _sum_of_costs(tallies)}
-                for group, tallies in sorted(grouped.items(), key=lambda item: item[0])
-            ],
-            columns=columns,
-        ).set_index(by)
-
-    def _copied(self, tallies: dict[Any, Tally]) -> list[tuple[Any, Tally]]:
-        with self._lock:
-            return [(group, _copy(tally)) for group, tally in tallies.items()]
-
-    def _total(self) -> Tally:
-        total = Tally()
-        for _, tally in self._copied(self._by_type):
-            total.add(tally)
-        return total
+    def _total(self, *names: str) -> int:
+        return int(sum(tally[name] for _, tally in self._copied() for name in names))
 
     def __repr__(self) -> str:
-        total = self._total()
-        return (
-            f"{total.hits:,} hits, {total.misses:,} misses, {total.coalesced:,} coalesced: hit rate {self.hit_rate:.1%}"
-        )
+        return f"{self.hits:,} hits, {self.misses:,} misses, {self.coalesced:,} coalesced: hit rate {self.hit_rate:.1%}"
 
     def _repr_html_(self) -> str:
-        total = self._total()
-        counts = [f"{count:,}" for count in (total.hits, total.misses, total.coalesced)]
+        counts = [f"{count:,}" for count in (self.hits, self.misses, self.coalesced)]
         return html_table(("hits", "misses", "coalesced", "hit rate"), [(*counts, f"{self.hit_rate:.1%}")])
-
-
-def _copy(tally: Tally) -> Tally:
-    copy = Tally()
-    copy.add(tally)
-    return copy
-
-
-def _summary(tallies: Iterable[Tally]) -> dict[str, Any]:
-    total = Tally()
-    for tally in tallies:
-        total.add(tally)
-    requests = total.hits + total.misses + total.coalesced
-    return {
-        "requests": requests,
-        "hits": total.hits,
-        "misses": total.misses,
-        "coalesced": total.coalesced,
-        "hit_rate": total.hits / requests if requests else 0.0,
-        "hit_ms": _mean(total.cached_ms, total.hits),
-        "miss_ms": _mean(total.generated_ms, total.misses),
-        "saved_seconds": total.saved_ms / 1000,
-        "tokens_in_saved": total.tokens_in_saved,
-        "tokens_out_saved": total.tokens_out_saved,
-        "cost_saved_usd": None,
-    }
-
-
-def _mean(total: float, count: int) -> float:
-    return total / count if count else float("nan")
-
-
-def _cost_saved(model: str | None, tally: Tally) -> float | None:
-    """None if tokens were saved whose price nobody knows."""
-    from lib.llm import cost_usd
-
-    if not tally.tokens_in_saved and not tally.tokens_out_saved:
-        return 0.0
-    try:
-        return None if model is None else cost_usd(model, tally.tokens_in_saved, tally.tokens_out_saved)
-    except ModelUnavailable:
-        return None
-
-
-def _sum_of_costs(tallies: Iterable[tuple[str | None, Tally]]) -> float:
-    costs = [_cost_saved(model, tally) for model, tally in tallies]
-    return float("nan") if None in costs else sum(costs)

@@ -1,10 +1,10 @@
 """Whom a cached content may be served to: everybody, or one user. There is no third, and no default."""
 
 from dataclasses import dataclass
+from typing import cast
 
-from lib.database import bound
 from lib.database.tables import USER_ID_LENGTH
-from lib.errors import InvalidInput, NotYourRows, shown
+from lib.errors import InvalidInput, shown
 from lib.store.values import check_name
 
 
@@ -18,7 +18,7 @@ class Scope:
     def __post_init__(self) -> None:
         # So that a user_id which happens to be None can't make anything shared.
         if self.kind == "user":
-            check_name(self.user_id, "user_id", USER_ID_LENGTH)
+            check_name(cast(str, self.user_id), "user_id", USER_ID_LENGTH)
         elif self.kind != "shared" or self.user_id is not None:
             raise InvalidInput(f'there is no scope {shown(self.kind)}. Write SHARED, or for_user("zoe").')
 
@@ -36,20 +36,3 @@ def for_user(user_id: str) -> Scope:
     for_user('zoe')
     """
     return Scope("user", user_id)
-
-
-def checked_scope(scope: Scope, engine: object) -> Scope:
-    """The scope, if it is one and the engine may see it. Errors: InvalidInput; NotYourRows on another's engine."""
-    if not isinstance(scope, Scope):
-        user = shown(scope) if isinstance(scope, str) else '"zoe"'
-        raise InvalidInput(
-            f"scope must be a Scope, not {shown(scope)}. Write scope=for_user({user}) for what was made from one "
-            "user's data, or scope=SHARED for what was made from nobody's, and may be served to all."
-        )
-    user = bound(engine)
-    if user is not None and scope.user_id not in (None, user.user_id):
-        raise NotYourRows(
-            f"this engine is bound to the user {user.user_id!r}, and the scope is {scope!r}. Use "
-            f"as_user(engine, {scope.user_id!r}), or scope=for_user({user.user_id!r})."
-        )
-    return scope

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from key_inputs import assert_all_different
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
 from sqlalchemy import Engine, select, text, update
-from test_content_hash import assert_all_different
 from test_store_speed import COLUMNS, new_database, one_core, servers, take_turns  # noqa: F401 - two are fixtures
 
 from lib.cache._rows import Entry

@@ -1,7 +1,4 @@
-"""Processes of their own that ask the cache, for the tests of what happens between processes.
-
-WORKER_URL=… python cache_worker.py     ask for a content three times, and end without closing the cache
-"""
+"""Processes of their own that ask the cache, for the tests of what happens between processes."""
 
 import multiprocessing
 import os
@@ -30,7 +27,9 @@ class Worker:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if hasattr(context, "set_forkserver_preload"):
-            context.set_forkserver_preload(["lib", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"])
+            context.set_forkserver_preload(
+                ["pytest", "lib.cache.content_cache", "lib.database.engine", "sqlalchemy.dialects.postgresql.psycopg"]
+            )
         arguments = (theirs, url, lease_seconds, hits, hangs)
         self.process = context.Process(target=work, args=arguments, daemon=True)
         self.process.start()
@@ -45,13 +44,13 @@ class Worker:
 
 
 def work(parent: Connection, url: str, lease_seconds: float, hits: int, hangs: bool) -> None:
-    cache = ContentCache(connect(url), lease_seconds=lease_seconds, flush_seconds=0.2)
+    cache = ContentCache(connect(url), lease_seconds=lease_seconds, flush_seconds=0.1)
 
     def generate() -> dict[str, int]:
         if hangs:
             parent.send("generating")
             parent.recv()  # until we are killed
-        time.sleep(0.3)
+        time.sleep(0.2)
         return {"by": os.getpid()}
 
     if not hangs:
@@ -62,9 +61,3 @@ def work(parent: Connection, url: str, lease_seconds: float, hits: int, hangs: b
         list(pool.map(lambda _: cache.get(KEY, **ADDRESS), range(hits)))
     cache.close()
     parent.send(f"{answer.outcome} {answer.content['by']}")
-
-
-if __name__ == "__main__":
-    unclosed = ContentCache(connect(os.environ["WORKER_URL"]), flush_seconds=3600)
-    for _ in range(3):
-        unclosed.get_or_generate(KEY, dict, **ADDRESS)

@@ -419,7 +419,7 @@ def test_a_request_neither_generates_nor_deletes_what_is_shared_nor_touches_anot
                 call(**arguments)
         cache.put(key, {"of": "ada"}, content_type="lesson", scope=for_user("ada"))
         assert cache.invalidate_type("lesson", scope=for_user("ada")) == 1
-    with pytest.raises(NotYourRows, match="evicting"):
+    with pytest.raises(NotYourRows, match="evicted"):
         ContentCache(as_user(owner, "ada")).evict(max_entries=0)
     for engine in (connect("sqlite://"), None, "ada"):
         with pytest.raises(InvalidInput, match="as_user"):

@@ -1,0 +1,69 @@
+"""A content as a row of its table: checked, with what is stored beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from lib.cache.content import Generated
+from lib.checks import checked_number
+from lib.errors import InvalidInput, shown
+from lib.store.values import check_text, prepare
+
+MIN_SECONDS, MAX_SECONDS = 0.001, 10 * 365 * 24 * 3600
+MAX_TOKENS = 2**31 - 1
+SUMMARY_LENGTH = 200  # characters of an input summary that are kept
+
+
+def checked_seconds(name: str, seconds: float) -> timedelta:
+    """Return a stretch of time that was given in seconds. Errors: InvalidInput, with the name and the value."""
+    return timedelta(seconds=checked_number(name, seconds, MIN_SECONDS, MAX_SECONDS))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller says about a content that is to be stored; checked before a model is paid for it."""
+
+    ttl_seconds: float | None
+    input_summary: str | None
+
+    def __post_init__(self) -> None:
+        if self.ttl_seconds is not None:
+            checked_seconds("ttl_seconds", self.ttl_seconds)
+        _check_optional_text("input_summary", self.input_summary)
+
+
+def columns_of(output: Any, now: datetime, generation_ms: float | None, options: Options) -> dict[str, Any]:
+    """Return the columns of a content that was generated. Errors: InvalidInput, if it can't be stored."""
+    generated = output if isinstance(output, Generated) else Generated(output)
+    if not isinstance(generated.content, Mapping):
+        raise InvalidInput(
+            f"what was generated must be a dict (a JSON object) or a Generated, not {shown(generated.content)}. Wrap "
+            'it: {"text": …}.'
+        )
+    for name in ("tokens_in", "tokens_out"):
+        if (tokens := getattr(generated, name)) is not None:
+            checked_number(name, tokens, 0, MAX_TOKENS, whole=True)
+    if generation_ms is not None:
+        checked_number("generation_ms", generation_ms, 0)
+    _check_optional_text("model", generated.model)
+    content, as_json, _ = prepare(dict(generated.content))
+    ttl, summary = options.ttl_seconds, options.input_summary
+    return {
+        "content": content,
+        "size_bytes": len(as_json.encode()),
+        "created_at": now,
+        "expires_at": None if ttl is None else now + checked_seconds("ttl_seconds", ttl),
+        "model": generated.model,
+        "tokens_in": generated.tokens_in,
+        "tokens_out": generated.tokens_out,
+        "generation_ms": generation_ms,
+        "input_summary": None if summary is None else summary[:SUMMARY_LENGTH],
+    }
+
+
+def _check_optional_text(name: str, text: str | None) -> None:
+    if text is not None and not isinstance(text, str):
+        raise InvalidInput(f"{name} must be a text, or None, not {shown(text)}.")
+    if text is not None:
+        check_text(text, name)
