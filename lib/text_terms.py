@@ -55,7 +55,8 @@ def fold(text: str) -> str:
 def _stemmer() -> Callable[[str], str]:
     import snowballstemmer  # not at the top: `import lib` should stay cheap
 
-    return snowballstemmer.stemmer("english").stemWord
+    stem_word: Callable[[str], str] = snowballstemmer.stemmer("english").stemWord
+    return stem_word
 
 
 @lru_cache(maxsize=50_000)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.retrieval.named_times import times_named
+from lib.retrieval._named_times import times_named
 from lib.text_terms import STOP_WORDS, stem, stems, words
 
 NOW = datetime(2026, 9, 1, 10, tzinfo=UTC)
