@@ -12,18 +12,11 @@ from lib.store.filters import check_name
 from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC, TYPES
-from lib.text_terms import fold
+from lib.text_terms import content_words, fold
 
 MAX_FACT_LENGTH = 1000  # characters; a fact is a sentence or two, not a document
 NEARLY_EQUAL = 0.5  # share of content words that two sentences have in common to say the same thing
 LOOKED_AT = 200  # newest memories of a namespace that a new one is compared with
-_WORD = re.compile(r"\w+")
-_STOP_WORDS = frozenset(
-    _WORD.findall(
-        "a about and any are at be can did do does for from had has have how i in is it me my of on or our should so "
-        "that the their them they this to user was we were what when where which who why will with would you your"
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +175,6 @@ def similarity(one: str, other: str) -> float:
     if not first or not second:
         return float(one.strip() == other.strip())
     return len(first & second) / len(first | second)
-
-
-def content_words(text: str) -> list[str]:
-    """The words of a text that carry its content, folded, each once.
-
-    >>> content_words("When is the exam? THE exam!")
-    ['exam']
-    """
-    return [word for word in dict.fromkeys(_WORD.findall(fold(text))) if word not in _STOP_WORDS]
 
 
 def _when(store: MemoryStore, user_id: str, namespace: str, key: str, value: Mapping[str, Any]) -> datetime:
