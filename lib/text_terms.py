@@ -19,16 +19,22 @@ _OPTIONAL_MARKS = (
 )  # fmt: skip
 _DROP_MARKS = {code: None for first, last in _OPTIONAL_MARKS for code in range(first, last + 1)}
 
-_STOP = """
-    a about after again all also am an and any anything are as at be because been before being between but by can
-    could d did do does doing done during each else ever every few for from further get gets got had has have having
-    he her here hers him his how i if in into is it its itself just know let like ll m many me might mine more most
-    much must my need no nor not now of off on once only or other our ours out over own please re really s same say
-    shall she should so some such t tell than that the their theirs them then there these they thing things this
-    those through to too under until up us use used user very ve want was we were what when where which while who
-    whom whose why will with would yet you your yours
+_FUNCTION = """
+    a about and any are at be can did do does for from had has have how i in is it me my of on
+    or our should so that the their them they this to user was we were what when where which who
+    why will with would you your
 """
-STOP_WORDS = frozenset(_STOP.split())
+_COMMON = """
+    after again all also am an anything as because been before being between but by could d
+    doing done during each else ever every few further get gets got having he her here hers him
+    his if into its itself just know let like ll m many might mine more most much must need no
+    nor not now off once only other ours out over own please re really s same say shall she some
+    such t tell than theirs then there these thing things those through too under until up us
+    use used very ve want while whom whose yet yours
+"""
+# Two facts may differ in nothing but a common word (before or after noon, his or her), never in a function word.
+FUNCTION_WORDS = frozenset(_FUNCTION.split())
+STOP_WORDS = FUNCTION_WORDS | frozenset(_COMMON.split())  # what a search leaves out
 # \w leaves out the marks that stand for vowels in Thai, Hindi and their like: words would fall to pieces at each.
 _MARKS = "".join(mark for code in range(0x0300, 0x1D00) if unicodedata.category(mark := chr(code)).startswith("M"))
 _WORD = re.compile(rf"[\w{_MARKS}]+")
@@ -55,7 +61,8 @@ def fold(text: str) -> str:
 def _stemmer() -> Callable[[str], str]:
     import snowballstemmer  # not at the top: `import lib` should stay cheap
 
-    return snowballstemmer.stemmer("english").stemWord
+    stem_word: Callable[[str], str] = snowballstemmer.stemmer("english").stemWord
+    return stem_word
 
 
 @lru_cache(maxsize=50_000)
@@ -76,15 +83,24 @@ def words(text: str) -> list[str]:
     >>> words("Zoë's exam: 東京都")
     ['zoe', 's', 'exam', '東京', '京都']
     """
-    found = []
+    parts = []
     for word in _WORD.findall(fold(text)):
         if word.isascii() or not _UNSPACED.search(word):
-            found.append(word)
+            parts.append(word)
         else:
             for run in re.findall(rf"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-2]}]+", word):
                 pairs = [run[i : i + 2] for i in range(len(run) - 1)] if _UNSPACED.match(run) else []
-                found += pairs or [run]
-    return found
+                parts += pairs or [run]
+    return parts
+
+
+def content_words(text: str) -> list[str]:
+    """Return the words of a text by which it is compared with another: folded, each once, unstemmed.
+
+    >>> content_words("When is the exam? Not before the EXAM!")
+    ['exam', 'not', 'before']
+    """
+    return [word for word in dict.fromkeys(words(text)) if word not in FUNCTION_WORDS]
 
 
 def stems(text: str) -> list[str]:

@@ -17,16 +17,12 @@ from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED, for_user
 from lib.database._triggers import TRIGGERS
 from lib.database.tables import Base, Memory
-from lib.database.transactions import autocommit_connection
 from lib.formation.consolidation import consolidate, merge_near_duplicates
 from lib.formation.extraction import extract_pending
 from lib.formation.procedures import learn_procedures
 from lib.formation.session_log import SessionLog
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import start_practice_model
-from lib.retrieval import _candidates as candidates
-from lib.retrieval import search as retrieval
-from lib.retrieval._ann import _available, table_of
 from lib.retrieval.search import reembed, retrieve
 from lib.store._found_by_id import of_user
 from lib.store.memory_store import MemoryStore
@@ -37,7 +33,7 @@ TRANSCRIPT = [
 ]
 OURS = [name for name, table in Base.metadata.tables.items() if name == "users" or "user_id" in table.columns]
 # The terms of all users in SQLite's full-text index have no user beside them, but in them: see `token` there.
-_TABLE = rf"(?:{'|'.join(OURS)}|memory_ann_\d+)"
+_TABLE = rf"(?:{'|'.join(OURS)})"
 _MENTION = re.compile(rf"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:ONLY\s+)?({_TABLE})\b", re.I)
 _BOUND = r"(?:\?|[%:]\(?\w+\)?s?|(?:old|[a-z]\w*)\.user_id)"
 # What is in the cache for everybody has no user; to say so is to name whose it is, too.
@@ -89,11 +85,8 @@ def model(server):
 
 
 def test_every_statement_names_the_user_whose_rows_it_is_about(
-    engine: Engine, store: MemoryStore, clock: Clock, model, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, store: MemoryStore, clock: Clock, model
 ) -> None:
-    for module in (candidates, retrieval):
-        monkeypatch.setattr(module, "EXACT_UP_TO", 50)
-
     with recorded(engine) as statements:
         remember(store, clock)
         form(store, SessionLog(engine, now=clock), clock, model)
@@ -104,9 +97,7 @@ def test_every_statement_names_the_user_whose_rows_it_is_about(
     wrong = sorted({_MANY.sub("…, ", said) for said in statements if unnamed(said) > 0})
     assert not wrong, f"{len(wrong)} statements without their user:\n" + "\n".join(wrong)
     touched = {table for said in statements for table in _MENTION.findall(said)}
-    with autocommit_connection(engine) as connection:
-        approximate = {table_of(64)} if connection.dialect.name == "postgresql" and _available(connection) else set()
-    assert touched == {*OURS} | approximate
+    assert touched == {*OURS}
     assert len(set(statements)) > 40
 
 
@@ -154,7 +145,7 @@ def form(store: MemoryStore, log: SessionLog, clock: Clock, model) -> None:
 def search(store: MemoryStore) -> None:
     embedder = WordEmbedder()
     reembed(store, "ada", embedder, progress=False)
-    found = retrieve(store, "ada", "Where does Ada live? a7", embedder=embedder, expand_neighbours=1)
+    found = retrieve(store, "ada", "Where does Ada live? a7", embedder=embedder)
     retrieve(store, "ada", "Where does Ada live?", embedder=embedder, key_prefix="c", namespaces=["facts"])
     store.put("ada", "facts", "city", {"content": "Ada lives in Oslo.", "session": "s1"})
     retrieve(store, "ada", "Oslo", embedder=embedder)
@@ -258,7 +249,6 @@ def statements_in(trigger: str) -> list[str]:
         ("INSERT INTO memories (id, key) VALUES (?, ?)", 1),
         ("INSERT INTO users (id, created_at) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET created_at = ?", 0),
         ("INSERT INTO archived_memories (id, user_id) SELECT id, user_id FROM memories WHERE id = ?", 1),
-        ("DELETE FROM memory_ann_64 WHERE id = ?", 1),
         ("SELECT content FROM content_cache WHERE content_cache.content_hash = ?", 1),
         ("SELECT content FROM content_cache WHERE content_cache.user_id IS NULL", 0),
         ("SELECT value FROM memories WHERE memories.user_id IS NULL", 1),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.retrieval.named_times import times_named
-from lib.text_terms import STOP_WORDS, stem, stems, words
+from lib.retrieval._named_times import times_named
+from lib.text_terms import FUNCTION_WORDS, STOP_WORDS, content_words, stem, stems, words
 
 NOW = datetime(2026, 9, 1, 10, tzinfo=UTC)
 
@@ -71,6 +71,12 @@ def test_a_contraction_of_small_words_leaves_nothing(word: str) -> None:
 
 def test_stop_words_are_folded_words() -> None:
     assert all(words(word) == [word] for word in STOP_WORDS)
+    assert FUNCTION_WORDS < STOP_WORDS
+
+
+def test_content_words_come_once_with_their_vowel_signs_and_without_function_words() -> None:
+    assert content_words("Is it NOT the tea, or is the TEA hers?") == ["not", "tea", "hers"]
+    assert content_words("किताब, क़लम और किताब") == ["किताब", words("क़लम")[0], "और"]
 
 
 @given(st.text(max_size=80))

@@ -13,7 +13,6 @@ class Lock(IntEnum):
     """What is locked."""
 
     CREATE_TABLES = 7_155_201
-    CREATE_VECTOR_INDEX = 7_155_202
     TEND_JOBS = 7_155_203
     CREATE_JOB_TABLES = 7_155_204
     ROW_LEVEL_SECURITY = 7_155_205

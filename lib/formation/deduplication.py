@@ -13,18 +13,11 @@ from lib.formation._evidence import conclude_again
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODIC, TYPES
 from lib.store.values import check_name
-from lib.text_terms import fold
+from lib.text_terms import content_words, fold
 
 MAX_FACT_LENGTH = 1000  # characters; a fact is a sentence or two, not a document
 MIN_SIMILARITY = 0.5  # share of content words that two sentences have in common to say the same thing
 MAX_COMPARED = 200  # newest memories of a namespace that a new one is compared with
-_WORD = re.compile(r"\w+")
-_STOP_WORDS = frozenset(
-    _WORD.findall(
-        "a about and any are at be can did do does for from had has have how i in is it me my of on or our should so "
-        "that the their them they this to user was we were what when where which who why will with would you your"
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +138,3 @@ def similarity(one: str, other: str) -> float:
     if not first or not second:
         return float(one.strip() == other.strip())
     return len(first & second) / len(first | second)
-
-
-def content_words(text: str) -> list[str]:
-    """The words of a text that carry its content, folded, each once.
-
-    >>> content_words("When is the exam? THE exam!")
-    ['exam']
-    """
-    return [word for word in dict.fromkeys(_WORD.findall(fold(text))) if word not in _STOP_WORDS]

@@ -19,7 +19,6 @@ _RIGHTS = {
     "memory_versions": "SELECT, INSERT, DELETE",
     "archived_memories": "SELECT, INSERT, DELETE",
 }
-_RIGHTS_ANN = "SELECT, INSERT"
 _ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 
 # Seen with the owner's rights, and so with the index on tokens: see lib.retrieval. Its own condition does what the
@@ -35,7 +34,7 @@ _ROLE = """
 """
 _TABLES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND (c.relname = ANY(:ours) OR c.relname ~ :ann)
+    WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname = ANY(:ours)
     ORDER BY c.relname
 """
 _POLICIES = "SELECT policyname FROM pg_policies WHERE schemaname = current_schema() AND tablename = :table"
@@ -66,9 +65,8 @@ def enable_row_level_security(engine: Engine, *, role: str = ROLE) -> None:
     Makes the role where it is missing, lets the current user take it, gives it the rights that requests need, and a
     policy on every table with rows of users. Shared contents of the cache (without a user) it may read, not write:
     else one user's request could put words into the answers of all.
-    Safe to call twice and by two at once. Call it again when tables were added: by `create_tables` of a newer version,
-    or by the first search of a user with very many memories, whose approximate index is a table. Until then the
-    role has no rights on them.
+    Safe to call twice and by two at once. Call it again when tables were added by `create_tables` of a newer version:
+    until then the role has no rights on them.
 
     The owner of the tables is not bound: workers, which serve all users, run as the owner. A third role, such as one
     for reports, sees no rows any more until it gets a policy of its own.
@@ -135,12 +133,12 @@ def _check(engine: Engine, role: str) -> None:
 
 
 def _tables(engine: Engine) -> list[str]:
-    """Our tables with rows of users, as many as there are; also those of the approximate index."""
+    """Our tables with rows of users."""
     ours = [
         table.name for table in Base.metadata.tables.values() if "user_id" in table.columns or table.name == "users"
     ]
     with write_transaction(engine) as connection:
-        found = list(connection.scalars(text(_TABLES), {"ours": ours, "ann": r"^memory_ann_[0-9]+$"}))
+        found = list(connection.scalars(text(_TABLES), {"ours": ours}))
     if missing := sorted(set(ours) - set(found)):
         raise TablesMissing(f"there is no table {missing[0]} in this schema. Call create_tables(engine) first.")
     return found
@@ -188,7 +186,7 @@ def _protect(connection: Connection, table: str, role: str) -> None:
     policies = {role: f'FOR ALL TO "{role}" USING ({_owner(table)} {OWN}) WITH CHECK ({_owner(table)} {OWN})'}
     if table == "content_cache":
         policies[f"{role}_shared"] = f'FOR SELECT TO "{role}" USING (user_id IS NULL)'
-    rights = _RIGHTS_ANN if table.startswith("memory_ann_") else _RIGHTS.get(table, _ALL_RIGHTS)
+    rights = _RIGHTS.get(table, _ALL_RIGHTS)
     enabled = text("SELECT relrowsecurity FROM pg_class WHERE oid = CAST(:table AS regclass)")
     view = [f"CREATE OR REPLACE VIEW {_VIEW}", f'GRANT SELECT ON {TOKENS_VIEW} TO "{role}"']
     statements = [

@@ -1,8 +1,9 @@
 """Retrieval: the memories that answer a question, best first, each with its score explained.
 
 Read in this order: `ranking` (the pure functions: BM25, recency), `search` (`retrieve`: how the parts are put
-together), `scored_memory` (what comes back), `superseded` (newer versions), `named_times` ("in early March").
-Depth: `_index` (terms and vectors of each memory), `_candidates` (found by the database), `_vectors`, `_ann`.
+together), `scored_memory` (what comes back), `superseded` (newer versions).
+Depth: `_index` (terms and vectors of each memory), `_candidates` (found by the database), `_vectors` (exact search),
+`_named_times` ("in early March"), `_explanation` (scores as bars).
 """
 
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory

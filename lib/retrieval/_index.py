@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, text
+from sqlalchemy import Connection, Engine, Select, Table, and_, delete, insert, or_, select, text
 from tqdm.auto import tqdm
 
 from lib.database import IndexedMemory, bound
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from lib.llm.embeddings import Embedder
 
+Value = TypeVar("Value")
+
 SAMPLED_ONE_IN = 32  # memories: to count a term in 30,000 of them takes as long as the rest of a search
 CHUNK = 256  # memories that are embedded and written at once
 SHOW_PROGRESS_FROM = 200  # memories
@@ -32,13 +34,12 @@ MAX_TERMS = 10_000  # of a memory and its neighbours; three times as many would 
 MANY = 1000  # memories: after so many, PostgreSQL's statistics are renewed
 # A memory in a conversation is found by its neighbours' words too: a question stands before its answer.
 NEIGHBOUR_COUNTS = {0: 1.0, -1: 2 / 3, 1: 1 / 3, -2: 1 / 3}
-NEIGHBOUR_TEXTS = (-1, 0, 1)  # embedded together, beside the memory by itself
 VECTOR_TYPE = "<f2"  # float16: half the space of float32, and cosines differ by less than 0.001
 
-_index = IndexedMemory.__table__
-_memories = Memory.__table__
-SAME_MEMORY = and_(_index.c.memory_id == _memories.c.id, _index.c.user_id == _memories.c.user_id)
-_ROW = select(_memories.c.id, _memories.c.value, _memories.c.updated_at)
+INDEX = cast(Table, IndexedMemory.__table__)
+MEMORIES = cast(Table, Memory.__table__)
+SAME_MEMORY = and_(INDEX.c.memory_id == MEMORIES.c.id, INDEX.c.user_id == MEMORIES.c.user_id)
+_ROW = select(MEMORIES.c.id, MEMORIES.c.value, MEMORIES.c.updated_at)
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def bring_up_to_date(
     show = progress if progress is not None else len(waiting) >= SHOW_PROGRESS_FROM
     written = 0
     with tqdm(total=len(waiting), unit="memory", desc="indexing", disable=not show) as bar:
-        for chunk in _some(waiting, CHUNK):
+        for chunk in in_parts(waiting, CHUNK):
             with autocommit_connection(engine) as connection:
-                these = _ROW.where(_memories.c.id.in_(chunk), of_user(_memories.c.user_id, user_id))
+                these = _ROW.where(MEMORIES.c.id.in_(chunk), of_user(MEMORIES.c.user_id, user_id))
                 new = [_indexable(*row) for row in connection.execute(these)]
                 known = _same_sessions(connection, user_id, {row.session for row in new if row.session})
             written += _write(engine, user_id, _entries(user_id, new, known, embedder))
@@ -134,39 +135,34 @@ def sample_token(token: str) -> str:
     return f"{token}s"
 
 
-def _missing(user_id: str, model: str) -> Any:
+def _missing(user_id: str, model: str) -> Select[str]:
     """The ids of the memories that aren't indexed by this model, oldest first."""
-    indexed = _memories.outerjoin(_index, SAME_MEMORY)
-    missing = or_(_index.c.id.is_(None), _index.c.model != model)
-    return (
-        select(_memories.c.id)
-        .select_from(indexed)
-        .where(_memories.c.user_id == user_id, missing)
-        .order_by(_memories.c.id)
-    )
+    query = select(MEMORIES.c.id).select_from(MEMORIES.outerjoin(INDEX, SAME_MEMORY))
+    missing = or_(INDEX.c.id.is_(None), INDEX.c.model != model)
+    return query.where(MEMORIES.c.user_id == user_id, missing).order_by(MEMORIES.c.id)
 
 
 def _same_sessions(connection: Connection, user_id: str, sessions: set[str]) -> list[_Indexable]:
     """The memories of these sessions that are indexed, by whatever model."""
-    found = []
-    for some in _some(sorted(sessions)):
-        query = _ROW.add_columns(_index.c.context_hash).join(_index, SAME_MEMORY)
-        rows = connection.execute(query.where(_index.c.user_id == user_id, _index.c.session.in_(some)))
-        found += [_indexable(*row) for row in rows]
-    return found
+    memories: list[_Indexable] = []
+    for some in in_parts(sorted(sessions)):
+        query = _ROW.add_columns(INDEX.c.context_hash).join(INDEX, SAME_MEMORY)
+        rows = connection.execute(query.where(INDEX.c.user_id == user_id, INDEX.c.session.in_(some)))
+        memories += [_indexable(*row) for row in rows]
+    return memories
 
 
 def _indexable(memory_id: str, value: dict[str, Any], updated_at: datetime, old_hash: str | None = None) -> _Indexable:
     content = content_of(value)
     session, subject, happened_at = place_of(value, updated_at)
-    speaker, colon, said = content.partition(":")
-    alone = said.strip() if colon and subject and _named(speaker) == subject and said.strip() else content
+    speaker, _, text_alone = content.partition(":")
+    alone = (text_alone.strip() if subject and _named(speaker) == subject else "") or content
     return _Indexable(memory_id, value, content, alone, subject, session, happened_at, old_hash)
 
 
 def _entries(
     user_id: str, new: list[_Indexable], known: list[_Indexable], embedder: "Embedder"
-) -> list[tuple[_Indexable, dict]]:
+) -> list[tuple[_Indexable, dict[str, Any]]]:
     """The rows to write: of the new memories, and of their neighbours whose surroundings have changed with them."""
     import numpy as np
 
@@ -177,15 +173,14 @@ def _entries(
     for session, group in groupby(everything, key=lambda row: row.session):
         members = list(group)
         counts = [Counter(stems(row.content[:MAX_CONTENT_LENGTH])) for row in members]
-        for place, row in enumerate(members):
-            around = {offset: place + offset for offset in NEIGHBOUR_COUNTS if session or not offset}
-            around = {offset: at for offset, at in around.items() if 0 <= at < len(members)}
+        for position, row in enumerate(members):
             terms: dict[str, float] = defaultdict(float)
-            for offset, at in around.items():
-                for term, count in counts[at].items():
-                    terms[term] += NEIGHBOUR_COUNTS[offset] * count
-            beside = [place + offset for offset in NEIGHBOUR_TEXTS if session and 0 <= place + offset < len(members)]
-            context = " ".join(members[at].content for at in beside)
+            for offset, weight in NEIGHBOUR_COUNTS.items() if session else [(0, 1.0)]:
+                if 0 <= position + offset < len(members):
+                    for term, count in counts[position + offset].items():
+                        terms[term] += weight * count
+            beside = members[max(0, position - 1) : position + 2] if session else []
+            context = " ".join(member.content for member in beside)  # embedded too, beside the memory by itself
             seen = json.dumps([row.content, context, sorted(terms.items())])
             digest = hashlib.blake2b(seen.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
             if row.memory_id in ids or row.old_hash != digest:
@@ -201,7 +196,7 @@ def _entries(
 
 
 def _entry(
-    user_id: str, row: _Indexable, terms: dict[str, float], digest: str, vector: "np.ndarray", model: str
+    user_id: str, row: _Indexable, terms: dict[str, float], digest: str, vector: "np.ndarray[Any, Any]", model: str
 ) -> dict[str, Any]:
     terms = {term: round(count, 2) for term, count in islice(terms.items(), MAX_TERMS)}
     tokens = sorted({token(user_id, term) for term in terms})
@@ -222,34 +217,33 @@ def _entry(
     }
 
 
-def _write(engine: Engine | Connection, user_id: str, entries: list[tuple[_Indexable, dict]]) -> int:
+def _write(engine: Engine | Connection, user_id: str, entries: list[tuple[_Indexable, dict[str, Any]]]) -> int:
     """Replace these memories' rows, in one transaction; those that have changed meanwhile are left out."""
     values = {row.memory_id: row.value for row, _ in entries}
     with write_transaction(engine) as connection:
         if not hold_user(connection, user_id):
             return 0
         # On PostgreSQL they are held until we end, so that no update comes between this look and our rows.
-        same = set()
-        for some in _some(sorted(values)):
-            theirs = (_memories.c.id.in_(some), of_user(_memories.c.user_id, user_id))
-            held = select(_memories.c.id, _memories.c.value).where(*theirs).with_for_update(read=True)
-            found = connection.execute(held)
-            same |= {row.id for row in found if row.value == values[row.id]}
-            connection.execute(delete(_index).where(_index.c.memory_id.in_(some), of_user(_index.c.user_id, user_id)))
+        same: set[str] = set()
+        for some in in_parts(sorted(values)):
+            theirs = (MEMORIES.c.id.in_(some), of_user(MEMORIES.c.user_id, user_id))
+            held = select(MEMORIES.c.id, MEMORIES.c.value).where(*theirs).with_for_update(read=True)
+            same |= {row.id for row in connection.execute(held) if row.value == values[row.id]}
+            connection.execute(delete(INDEX).where(INDEX.c.memory_id.in_(some), of_user(INDEX.c.user_id, user_id)))
         rows = [entry for row, entry in entries if row.memory_id in same]
         if not rows:
             return 0
         if connection.dialect.name == "postgresql":
-            connection.execute(insert(_index), rows)
+            connection.execute(insert(INDEX), rows)
         else:
             tokens = [row.pop("tokens") for row in rows]
-            ids = connection.scalars(insert(_index).returning(_index.c.id, sort_by_parameter_order=True), rows).all()
-            found = [{"id": number, "tokens": found} for number, found in zip(ids, tokens, strict=True)]
-            connection.execute(text("INSERT INTO memory_terms (rowid, tokens) VALUES (:id, :tokens)"), found)
+            ids = connection.scalars(insert(INDEX).returning(INDEX.c.id, sort_by_parameter_order=True), rows)
+            terms = [{"id": number, "tokens": joined} for number, joined in zip(ids, tokens, strict=True)]
+            connection.execute(text("INSERT INTO memory_terms (rowid, tokens) VALUES (:id, :tokens)"), terms)
     return len(rows)
 
 
-def _some(values: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+def in_parts(values: Sequence[Value], size: int = 500) -> Iterable[Sequence[Value]]:
     """Values in lists that a database takes as parameters."""
     return (values[start : start + size] for start in range(0, len(values), size))
 

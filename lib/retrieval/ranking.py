@@ -1,13 +1,10 @@
-"""How memories are ranked: decay curves, BM25, cosine, normalisation, fusion. Pure functions, no database."""
+"""How memories are ranked: decay curves and BM25. Pure functions, no database."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from lib.errors import InvalidInput, shown
 from lib.text_terms import stems
-
-K = TypeVar("K", bound=Hashable)
 
 # k1 is small because a memory is a sentence: a word that stands in it twice says little more than one that stands once.
 BM25_K1, BM25_B = 0.4, 0.75
@@ -26,7 +23,7 @@ def recency(age_hours: float, half_life_hours: float) -> float:
     a_number = isinstance(half_life_hours, int | float) and not isinstance(half_life_hours, bool)
     if not a_number or not half_life_hours > 0:
         raise InvalidInput(f"half_life_hours must be a number of more than 0, not {shown(half_life_hours)}.")
-    return 0.5 ** (max(0.0, age_hours) / half_life_hours)
+    return float(0.5 ** (max(0.0, age_hours) / half_life_hours))
 
 
 def hyperbolic_recency(age_hours: float) -> float:
@@ -38,15 +35,6 @@ def hyperbolic_recency(age_hours: float) -> float:
     (0.5, 0.03)
     """
     return 1 / (1 + max(0.0, age_hours) / 24)
-
-
-def no_recency(age_hours: float) -> float:
-    """1, whatever the age.
-
-    >>> no_recency(10_000)
-    1.0
-    """
-    return 1.0
 
 
 def idf(documents: int, with_term: int) -> float:
@@ -92,56 +80,3 @@ def bm25_scores(documents: Sequence[str], query: str) -> list[float]:
     idfs = {term: idf(len(stemmed), sum(term in document for document in stemmed)) for term in terms}
     average = sum(map(len, stemmed)) / len(stemmed) if stemmed else 0.0
     return [bm25({term: document.count(term) for term in terms}, len(document), average, idfs) for document in stemmed]
-
-
-def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """Cosine of the angle between two vectors: 1 the same direction, 0 unrelated; 0 if one has no length.
-
-    >>> cosine([1, 0], [1, 0]), cosine([1, 0], [0, 1]), cosine([0, 0], [1, 0])
-    (1.0, 0.0, 0.0)
-    """
-    if len(a) != len(b):
-        raise InvalidInput(f"vectors of {len(a)} and {len(b)} numbers can't be compared: they are of different models.")
-    lengths = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
-    return float(sum(x * y for x, y in zip(a, b, strict=True)) / lengths) if lengths else 0.0
-
-
-def min_max(scores: Sequence[float]) -> list[float]:
-    """Scores stretched to 0 … 1; all 0 if they are all alike, because then they tell nothing.
-
-    >>> min_max([2, 4, 3]), min_max([7, 7]), min_max([])
-    ([0.0, 1.0, 0.5], [0.0, 0.0], [])
-    """
-    if not scores:
-        return []
-    low, high = min(scores), max(scores)
-    return [(score - low) / (high - low) if high > low else 0.0 for score in scores]
-
-
-def weighted_sum(parts: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -> list[float]:
-    """Σ weight × score for each document; a part without a weight counts nothing.
-
-    >>> weighted_sum({"words": [1.0, 0.0], "meaning": [0.5, 1.0]}, {"words": 0.4, "meaning": 0.6})
-    [0.7, 0.6]
-    """
-    sizes = {len(scores) for scores in parts.values()}
-    if len(sizes) > 1:
-        raise InvalidInput(f"the parts have different numbers of scores: { {n: len(s) for n, s in parts.items()} }.")
-    size = sizes.pop() if sizes else 0
-    return [sum(weights.get(name, 0.0) * scores[i] for name, scores in parts.items()) for i in range(size)]
-
-
-def reciprocal_rank_fusion(rankings: Iterable[Sequence[K]], *, k: int = 60) -> list[K]:
-    """One ranking out of several: each gives 1 / (k + rank) to what it holds; no scores are needed.
-
-    rankings: each best first. k: how little the first places count more than the next.
-    Source: Cormack, Clarke and Büttcher 2009.
-
-    >>> reciprocal_rank_fusion([["a", "b", "c"], ["b", "d"]])
-    ['b', 'a', 'd', 'c']
-    """
-    points: dict[K, float] = {}
-    for ranking in rankings:
-        for rank, item in enumerate(ranking, 1):
-            points[item] = points.get(item, 0.0) + 1 / (k + rank)
-    return sorted(points, key=lambda item: -points[item])

@@ -150,3 +150,37 @@ def test_similarity_is_symmetric_and_between_none_and_all() -> None:
     assert similarity("cat", "exam") == similarity("exam", "cat") == 0
     assert similarity("", "") == 1
     assert not says_the_same("", "cat")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("मेरा चाचा किसान है", "मेरी चाची किसान है"),  # Hindi: my uncle, my aunt is a farmer
+        ("আমার মামা শিক্ষক", "আমার মামি শিক্ষক"),  # Bengali: my uncle, my aunt is a teacher
+        ("ฉันชอบปลา", "ฉันชอบเปล"),  # Thai: I like fish, I like a hammock
+        ("எனக்கு மாடு உண்டு", "எனக்கு மேடு உண்டு"),  # Tamil: I have a cow, I have a mound
+    ],
+)
+def test_facts_that_differ_in_a_vowel_sign_are_two_facts(store: MemoryStore, one: str, other: str) -> None:
+    counts = remember(store, memory(one, key="first"), memory(other, key="second"))
+
+    assert not says_the_same(one, other)
+    assert counts == Remembered(new=2)
+    assert contents(store) == {"first": one, "second": other}
+
+
+def test_a_fact_written_with_and_without_its_optional_vowel_marks_is_one() -> None:
+    assert says_the_same("أُخْتِي طَبِيبَة في بَغْداد", "أختي طبيبة في بغداد")
+    assert not says_the_same("أختي طبيبة في بغداد", "أخي طبيب في بغداد")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("She takes her pills before breakfast.", "She takes her pills after breakfast."),
+        ("His dog is brown.", "Her dog is brown."),
+        ("Bo knows Rust.", "Bo wants Rust."),
+    ],
+)
+def test_facts_that_differ_in_a_common_word_are_two_facts(one: str, other: str) -> None:
+    assert not says_the_same(one, other)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,7 +18,6 @@ from lib.errors import InvalidInput
 from lib.formation.session_log import SessionLog
 from lib.postgres.copy_memories import copy_memories
 from lib.postgres.partitioning import PARTITIONED, create_partitioned_tables, partition_sizes, partitioned_metadata
-from lib.retrieval import _ann as ann
 from lib.retrieval.search import retrieve
 from lib.store.items import Forgotten
 from lib.store.memory_store import MemoryStore
@@ -125,23 +123,6 @@ def test_the_search_finds_by_words_and_forgets_what_changed(store: MemoryStore, 
     assert retrieve(store, USERS[3], "dog", embedder=embedder)[0].item.value == {"content": "The dog barks"}
     sizes = partition_sizes(parted, "memory_index")
     assert sum(sizes.values()) == 2
-
-
-def test_the_approximate_index_goes_with_its_memories(store: MemoryStore, parted: Engine) -> None:
-    embedder = WordEmbedder()
-    store.put("ada", "facts", "pet", {"content": "The cat is called Tiger"})
-    retrieve(store, "ada", "cat", embedder=embedder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a server without pgvector says so
-        if not ann.synchronize(parted, "ada", embedder):
-            return
-    table = ann.table_of(embedder.dimensions)
-
-    with parted.connect() as connection:
-        assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 1
-    store.delete("ada", "facts", "pet")
-    with parted.connect() as connection:
-        assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
 
 
 def test_conversations_are_claimed_as_ever(store: MemoryStore, parted: Engine, clock: Clock) -> None:

@@ -24,9 +24,6 @@ from lib.database.transactions import autocommit_connection, read_transaction, w
 from lib.errors import InvalidInput, IsolationUnavailable, NotYourRows, TablesMissing, WorkbookError
 from lib.formation.session_log import SessionLog
 from lib.postgres.row_level_security import ROLE, as_user, disable_row_level_security, enable_row_level_security
-from lib.retrieval import _candidates as candidates
-from lib.retrieval import search as retrieval
-from lib.retrieval._ann import table_of
 from lib.retrieval.search import reembed, retrieve
 from lib.store.memory_store import MemoryStore
 
@@ -304,7 +301,7 @@ def scenario(store: MemoryStore, log: SessionLog, clock: Clock) -> list[Any]:
         store.restore("ada", "facts", "k2"),
     ]
     seen += [[item.key for item in store.archived("ada")], store.list_namespaces("ada")]
-    seen.append(retrieve(store, "ada", "Where does Ada live?", embedder=WordEmbedder(), expand_neighbours=1)[0].item)
+    seen.append(retrieve(store, "ada", "Where does Ada live?", embedder=WordEmbedder())[0].item)
     seen.append(store.put("ada", "facts", "city", {"content": "Ada lives in Oslo."}).value)
     seen.append(retrieve(store, "ada", "lives in Oslo", embedder=WordEmbedder(), key_prefix="c")[0].item.key)
     clock.advance(hours=2)
@@ -602,7 +599,7 @@ def test_a_role_has_the_rights_of_requests_and_no_more(isolated: Engine) -> None
         role = connection.execute(text("SELECT * FROM pg_roles WHERE rolname = :role"), {"role": ROLE}).one()
         creates = connection.scalar(text(f"SELECT has_schema_privilege('{ROLE}', current_schema(), 'CREATE')"))
 
-    assert {name for name in found if not name.startswith("memory_ann_")} == {*TABLES, TOKENS_VIEW}
+    assert set(found) == {*TABLES, TOKENS_VIEW}
     assert found[TOKENS_VIEW] == "SELECT"
     assert found["memory_versions"] == found["archived_memories"] == "DELETE INSERT SELECT"
     assert found["memories"] == "DELETE INSERT SELECT UPDATE"
@@ -818,37 +815,3 @@ def test_who_is_not_the_owner_can_be_bound_and_enable_nothing(owner: Engine, log
         assert connection.scalars(text("SELECT user_id FROM memories")).all() == ["ada"]
     assert not role_exists(owner, "workbook_test_third")
     requests.dispose()
-
-
-# --- the approximate index --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def approximate(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (candidates, retrieval):
-        monkeypatch.setattr(module, "EXACT_UP_TO", 50)
-
-
-@pytest.mark.usefixtures("approximate")
-def test_the_approximate_index_is_used_once_it_is_the_owners_and_enabled(owner: Engine, clock: Clock) -> None:
-    embedder = WordEmbedder(dimensions=40)
-    for user_id in ("ada", "bob"):
-        MemoryStore(owner, now=clock).put_many(
-            user_id, [("facts", str(n), {"content": f"a{n % 14} b{n % 15}"}) for n in range(200)]
-        )
-    store = MemoryStore(as_user(owner, "ada"), now=clock)
-
-    with pytest.warns(UserWarning, match="no pgvector that we may use"):
-        exact = retrieve(store, "ada", "a3 b3", embedder=embedder)
-    retrieve(MemoryStore(owner, now=clock), "bob", "a3 b3", embedder=embedder)  # the owner makes the table
-    with pytest.warns(UserWarning, match="no pgvector that we may use"):
-        retrieve(store, "ada", "a3 b3", embedder=embedder)
-    enable_row_level_security(owner)
-    approximate = retrieve(store, "ada", "a3 b3", embedder=embedder)
-
-    assert [scored.item.key for scored in approximate][:1] == [scored.item.key for scored in exact][:1] == ["3"]
-    with as_user(owner, "ada").connect() as connection:
-        counts = connection.execute(text(f"SELECT user_id, count(*) FROM {table_of(40)} GROUP BY 1")).all()
-    assert counts == [("ada", 200)]
-    with write_transaction(owner) as connection:
-        connection.execute(text(f"DROP TABLE {table_of(40)}"))

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from word_embedder import WordEmbedder
 from lib.database.engine import connect, create_tables
 from lib.database.transactions import read_transaction, write_transaction
 from lib.retrieval import _candidates as candidates
-from lib.retrieval._candidates import by_vector, by_words, counts_of, load, neighbours_of, state_of, subjects_named
-from lib.retrieval._vectors import Matrices
+from lib.retrieval._candidates import by_vector, by_words, counts_of, load, subjects_named
+from lib.retrieval._vectors import Matrices, state_of
 from lib.retrieval.ranking import idf
 from lib.retrieval.search import reembed
 from lib.store.memory_store import MemoryStore
@@ -45,19 +46,17 @@ def contents(connection: Connection, ids: list[int], clock: Clock, user_id: str 
     return [found[number] for number in ids if number in found]
 
 
-def of_words(engine: Engine, clock: Clock, terms: list[str], *, among: list[int] | None = None) -> list[str]:
+def of_words(engine: Engine, clock: Clock, terms: list[str], **options: Any) -> list[str]:
     with state(engine) as (connection, now):
         counts = counts_of(connection, "ada", terms)
         idfs = {term: idf(now.count, count) for term, count in counts.items()}
-        return contents(connection, by_words(connection, "ada", counts, idfs, among=among), clock)
+        return contents(connection, by_words(connection, "ada", counts, idfs, **options), clock)
 
 
-def of_vector(
-    engine: Engine, clock: Clock, embedder: WordEmbedder, question: str, *, among: list[int] | None = None
-) -> list[str]:
+def of_vector(engine: Engine, clock: Clock, embedder: WordEmbedder, query: str, **options: Any) -> list[str]:
     with state(engine, model=embedder.name) as (connection, now):
-        [vector] = embedder.embed([question])
-        ids = by_vector(engine, connection, "ada", embedder.name, vector, now, among=among)
+        [vector] = embedder.embed([query])
+        ids = by_vector(engine, connection, "ada", embedder.name, vector, now, **options)
         return contents(connection, ids, clock)
 
 
@@ -136,15 +135,18 @@ def test_common_words_are_left_out_where_rare_ones_have_found_enough(
     assert len(of_words(engine, clock, ["tea"])) == 10  # alone, even a common word is looked at
 
 
-def test_no_more_come_than_were_asked_for(
+def test_as_many_of_each_kind_come_as_are_looked_for_and_more_if_more_are_asked_for(
     store: MemoryStore, engine: Engine, embedder: WordEmbedder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "BY_WORDS", 3)
     monkeypatch.setattr(candidates, "BY_VECTOR", 4)
     fill(store, embedder, *(f"tea number{n}" for n in range(9)))
 
-    assert of_words(engine, clock, ["tea"]) == ["tea number8", "tea number7", "tea number6"]
-    assert len(of_vector(engine, clock, embedder, "tea")) == 4
+    assert of_words(engine, clock, ["tea"], limit=1) == ["tea number8", "tea number7", "tea number6"]
+    assert len(of_vector(engine, clock, embedder, "tea", limit=1)) == 4
+    assert (
+        len(of_words(engine, clock, ["tea"], limit=8)) == len(of_vector(engine, clock, embedder, "tea", limit=8)) == 8
+    )
 
 
 def test_a_question_of_a_thousand_words_is_no_error(
@@ -161,7 +163,7 @@ def test_among_leaves_out_the_rest_of_both_kinds(
 ) -> None:
     fill(store, embedder, *(f"tea number{n}" for n in range(400)))
     with state(engine) as (connection, now):
-        allowed = candidates.allowed(connection, "ada", "words", [candidates._memories.c.key.in_(["3", "5"])])
+        allowed = candidates.allowed(connection, "ada", "words", [candidates.MEMORIES.c.key.in_(["3", "5"])])
 
     assert len(allowed) == 2 < now.count
     assert of_words(engine, clock, ["tea"], among=allowed) == ["tea number5", "tea number3"]
@@ -194,7 +196,7 @@ def test_a_candidate_holds_what_scoring_needs(
 
     assert candidate.item == item
     assert candidate.terms == {"zoe": 1, "green": 1, "tea": 1} and candidate.length == 3
-    assert (candidate.session, candidate.subject) == ("s1", "zoe")
+    assert candidate.subject == "zoe"
     assert candidate.happened_at.isoformat() == "2026-01-02T08:00:00+00:00"
     alone, beside = embedder.embed(["green tea", "Zoë: green tea"])
     assert np.allclose(candidate.vector, (alone + beside) / 2, atol=1e-3)
@@ -212,32 +214,6 @@ def test_the_subjects_that_are_named_are_those_of_this_user(
     with state(engine) as (connection, _):
         assert subjects_named(connection, "ada", ["zoe", "tomas", "ana"]) == ["zoe"]
         assert subjects_named(connection, "ada", []) == []
-
-
-def test_neighbours_stand_in_the_order_of_the_conversation(
-    store: MemoryStore, engine: Engine, embedder: WordEmbedder, clock: Clock
-) -> None:
-    for number in range(6):
-        value = {"content": f"turn{number}", "session": "s1"}  # of one instant: the order is that of their writing
-        store.put("ada", "episodes", f"k{number}", value)
-    store.put("ada", "episodes", "lapsed", {"content": "gone", "session": "s1"}, expires_at=clock())
-    store.put("ada", "facts", "loose", {"content": "tea"})
-    reembed(store, "ada", embedder, progress=False)
-
-    with state(engine) as (connection, now):
-        found = {each.item.key: each for each in load(connection, list(range(now.newest + 1)), "ada", clock())}
-        beside = {
-            (key, reach): [item.key for item in neighbours_of(connection, found[key], reach, clock())]
-            for key, reach in (("k2", 2), ("k0", 1), ("k5", 1), ("loose", 3), ("k3", 0))
-        }
-
-    assert beside == {
-        ("k2", 2): ["k0", "k1", "k3", "k4"],
-        ("k0", 1): ["k1"],
-        ("k5", 1): ["k4"],
-        ("loose", 3): [],
-        ("k3", 0): [],
-    }
 
 
 # --- the vectors that are kept in memory ----------------------------------------------------------
@@ -284,28 +260,38 @@ def test_after_any_changes_the_kept_vectors_are_those_of_the_database(
         assert len(ids) == now.count
 
 
-def test_what_has_not_changed_is_not_read_again(
-    store: MemoryStore, engine: Engine, embedder: WordEmbedder, monkeypatch: pytest.MonkeyPatch
+def test_vectors_that_are_kept_are_not_read_again_whatever_has_changed_beside_them(
+    store: MemoryStore, engine: Engine, embedder: WordEmbedder
 ) -> None:
     fill(store, embedder, "tea", "coffee", "milk")
     kept, read = Matrices(), []
-    rows = candidates.Matrices.get.__globals__["_rows"]
-    monkeypatch.setitem(
-        candidates.Matrices.get.__globals__, "_rows", lambda *asked: read.append(asked[-1]) or rows(*asked)
-    )
 
-    def get() -> np.ndarray:
-        with state(engine) as (connection, now):
-            return kept.get(engine, connection, "ada", "words", now)[0]
+    def get() -> list[int]:
+        """The row numbers; how many vectors were read for them is noted."""
+        vectors = Matrices.get.__globals__["_vectors"]
+
+        def reading(*arguments: Any) -> np.ndarray:
+            rows = vectors(*arguments)
+            read.append(len(rows))
+            return rows
+
+        with state(engine) as (connection, now), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lib.retrieval._vectors._vectors", reading)
+            return kept.get(engine, connection, "ada", "words", now)[0].tolist()
 
     first = get()
-    get()
+    again = get()
     store.put("ada", "facts", "3", {"content": "rum"})
     reembed(store, "ada", embedder, progress=False)
     grown = get()
+    store.put("ada", "facts", "0", {"content": "water"})
+    reembed(store, "ada", embedder, progress=False)
+    store.delete("ada", "facts", "1")
+    changed = get()
 
-    assert read == [-1, first[-1]]  # all of them, nothing, then only what is new
-    assert grown.tolist()[:3] == first.tolist() and len(grown) == 4
+    assert read == [3, 1, 1]
+    assert again == first == grown[:3] and len(grown) == 4
+    assert len(changed) == 3 and changed[:2] == grown[2:]
 
 
 def test_users_models_and_databases_have_matrices_of_their_own(

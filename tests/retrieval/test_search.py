@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from word_embedder import WordEmbedder
 
 from lib.errors import InvalidInput, TablesMissing
 from lib.llm.embeddings import LocalEmbedder
-from lib.retrieval.scored_memory import PARTS, Explanation, ScoredList, ScoredMemory
+from lib.retrieval._explanation import PARTS
+from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.retrieval.search import MAX_QUERY_LENGTH, Weights, retrieve
 from lib.store.items import MemoryItem, MemoryList
 from lib.store.memory_store import MemoryStore
@@ -64,6 +64,32 @@ def test_as_many_come_as_the_limit_allows(store: MemoryStore, ask: Any, limit: i
         put(store, key, f"tea {key}")
 
     assert len(ask("tea", limit=limit)) == min(limit, 3)
+
+
+@pytest.mark.parametrize("count", [310, 640])
+def test_as_many_come_as_are_asked_for_and_are_there(store: MemoryStore, ask: Any, count: int) -> None:
+    def rows(namespace: str) -> list[tuple[str, str, dict[str, Any]]]:
+        return [(namespace, f"k{n}", {"content": f"tea {n} drink", "even": n % 2 == 0}) for n in range(count)]
+
+    store.put_many("ada", rows("facts"))
+    store.put_many("ada", rows("goals")[: count // 2])
+    half, everything = count // 2, count + count // 2
+
+    assert len(ask("some tea", limit=1000)) == everything
+    assert len(ask("some tea", limit=everything - 1)) == everything - 1
+    assert len(ask("rum", limit=count, namespaces=["facts"])) == count
+    assert len(ask("tea 7", limit=count, namespaces=["facts"], filter={"even": True})) == half
+    assert len(ask("tea 7", limit=half - 3, namespaces=["facts"], filter={"even": True})) == half - 3
+    assert len({(scored.item.namespace, scored.item.key) for scored in ask("tea", limit=1000)}) == everything
+
+
+def test_lapsed_memories_take_no_places_of_others(store: MemoryStore, ask: Any, clock: Clock) -> None:
+    for number in range(260):
+        ends = START + timedelta(hours=1) if number % 2 else None
+        store.put("ada", "facts", str(number), {"content": f"tea {number}"}, expires_at=ends)
+    clock.advance(hours=2)
+
+    assert len(ask("tea", limit=130)) == len(ask("tea", limit=1000)) == 130
 
 
 @pytest.mark.parametrize("query", ["", " ", "\n\t"])
@@ -134,40 +160,6 @@ def test_what_is_less_relevant_than_asked_for_is_left_out(store: MemoryStore, as
     assert keys(ask("green tea", min_relevance=0)) == keys(everything) == ["tea", "sea"]
     assert keys(ask("green tea", min_relevance=(best + other) / 2)) == ["tea"]
     assert ask("green tea", min_relevance=best + 0.01) == []
-
-
-# --- neighbours -----------------------------------------------------------------------------------
-
-
-def turn(store: MemoryStore, number: int, content: str, **value: Any) -> None:
-    moment = (START + timedelta(minutes=number)).isoformat()
-    put(store, f"t{number}", content, namespace="episodes", session="s1", timestamp=moment, **value)
-
-
-def test_neighbours_stand_behind_their_episode_in_order_and_none_comes_twice(store: MemoryStore, ask: Any) -> None:
-    for number, content in enumerate(["alpha", "beta", "gamma", "tea", "delta", "epsilon", "tea tea", "zeta", "eta"]):
-        turn(store, number, content)
-    put(store, "loose", "rum")
-
-    found = ask("tea", limit=2, weights=SEMANTIC, expand_neighbours=2)
-
-    hits = {scored.item.key for scored in found if not scored.note}
-    assert len(hits) == 2 and len(found) == len(set(keys(found)))
-    groups = re.findall(r"(t\d)((?: \(t\d\))*)", " ".join(k if k in hits else f"({k})" for k in keys(found)))
-    for hit, beside in groups:
-        numbers = [int(number) for number in re.findall(r"\d", beside)]
-        assert numbers == sorted(numbers)
-        assert all(0 < abs(number - int(hit[1])) <= 2 for number in numbers)
-    reached = {f"t{n}" for hit in hits for n in range(int(hit[1]) - 2, int(hit[1]) + 3) if 0 <= n <= 8}
-    assert set(keys(found)) == reached
-    assert all(scored.note.startswith("next to t") for scored in found if scored.item.key not in hits)
-
-
-def test_what_stands_in_no_conversation_has_no_neighbours(store: MemoryStore, ask: Any) -> None:
-    put(store, "loose", "rum")
-    put(store, "tea", "tea")
-
-    assert keys(ask("rum", limit=1, expand_neighbours=5)) == ["loose"]
 
 
 # --- the parts of a score -------------------------------------------------------------------------
@@ -370,13 +362,13 @@ def test_any_text_has_a_list_for_an_answer(store: MemoryStore, ask: Any, query: 
         ({"limit": 2.0}, "not 2.0"),
         ({"limit": True}, "not True"),
         ({"limit": None}, "not None"),
-        ({"expand_neighbours": -1}, "expand_neighbours must be a whole number from 0 to 1,000, not -1"),
-        ({"expand_neighbours": "2"}, "not '2'"),
+        ({"expand_neighbours": 2}, "knows no condition expand_neighbours"),
         ({"half_life_hours": 0}, "half_life_hours must be a number of more than 0, not 0"),
         ({"half_life_hours": "week"}, "not 'week'"),
-        ({"min_relevance": "much"}, "min_relevance must be a number, not 'much'"),
-        ({"min_relevance": math.nan}, "min_relevance must be a number, not nan"),
-        ({"min_relevance": True}, "min_relevance must be a number, not True"),
+        ({"min_relevance": "much"}, "min_relevance must be a number of at least 0, not 'much'"),
+        ({"min_relevance": math.nan}, "min_relevance must be a number of at least 0, not nan"),
+        ({"min_relevance": -0.1}, "min_relevance must be a number of at least 0, not -0.1"),
+        ({"min_relevance": True}, "min_relevance must be a number of at least 0, not True"),
         ({"namespaces": []}, "namespaces must be a list with at least one namespace, not []"),
         ({"namespaces": "facts"}, "not 'facts'"),
         ({"namespaces": 5}, "not 5"),
@@ -485,7 +477,7 @@ def scored(key: str = "k", content: str = "tea", **options: Any) -> ScoredMemory
 
 
 def test_an_explanation_reads_as_text_and_as_a_table() -> None:
-    explanation = Explanation([scored(note="newer than old"), ScoredMemory(scored("beside").item, 0.5, 0.0)])
+    explanation = ScoredList([scored(note="newer than old"), ScoredMemory(scored("beside").item, 0.5, 0.0)]).explain()
 
     assert repr(explanation) == "0.50  facts/k: lexical 0.50  (newer than old)\n0.50  facts/beside: nothing"
     html = explanation._repr_html_()

@@ -23,7 +23,7 @@ def memory(
 ) -> tuple[Candidate, ScoredMemory]:
     moment = START + timedelta(days=day)
     item = MemoryItem("ada", namespace, key, {"content": key} | value, moment, moment)
-    candidate = Candidate(0, item, {}, 1.0, np.array(vector, np.float32), moment, None, None)
+    candidate = Candidate(0, item, {}, 1.0, np.array(vector, np.float32), moment, None)
     return candidate, ScoredMemory(item, score, score)
 
 

@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 
 from lib.errors import InvalidInput
 from lib.html_table import html_table
-from lib.retrieval.scored_memory import PARTS
+from lib.retrieval._explanation import PARTS
 from lib.store.memory_store import MemoryStore
 from lib.workbook import plots
 from lib.workbook.lesson import show
