@@ -139,7 +139,7 @@ def hand_in(jobs: Jobs, count: int, *, users: int = 10) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Drained:
+class ExtractionProgress:
     """How the waiting conversations became fewer."""
 
     seconds: list[float]  # since the beginning, of each look
@@ -157,7 +157,7 @@ def drain(
     at: Mapping[float, Callable[[], object]] | None = None,
     progress: bool = True,
     timeout_seconds: float = 300,
-) -> Drained:
+) -> ExtractionProgress:
     """Watch until no conversation waits or is in hand any more.
 
     at: what to call when so large a share is done, such as {0.3: crew.kill}. progress: show a bar.
@@ -178,7 +178,7 @@ def drain(
                 calls.pop(0)[1]()
             if seconds[-1] > timeout_seconds:
                 raise WorkbookError(f"after {timeout_seconds:g} s, {total - done[-1]} of {total} are left: {counts}.")
-    return Drained(seconds, done)
+    return ExtractionProgress(seconds, done)
 
 
 @dataclass(frozen=True)
