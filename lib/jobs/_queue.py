@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 
+from lib.checks import checked_number
 from lib.database import QUEUE, check_job_tables, is_marked
 from lib.database.tables import as_utc, utcnow
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
-from lib.errors import DatabaseUnavailable, InvalidInput, shown
+from lib.errors import DatabaseUnavailable
 from lib.formation import users_with_episodes
 from lib.formation.consolidation import Consolidated, consolidate
 from lib.formation.extraction import MAX_CLAIMS, ExtractionReport, extract_claimed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 EXTRACT, CONSOLIDATE = "workbook:extract", "workbook:consolidate"  # names of tasks
 MAX_TRIES = MAX_CLAIMS - 1  # of one conversation, or one week; the waits between them make 2 hours and 44 minutes
 SHOWN_REASON = 200  # characters
+MIN_SECONDS, MAX_SECONDS = 0.0001, 86_400  # of what a worker waits for; a day
 
 # What waits for a worker, and for which there is no job: it was lost, or never made. A running job counts for as long
 # as a claim lasts: its worker may have been unable to say how it ended. (Not a join of the events: a database without
@@ -82,8 +84,7 @@ class JobQueue:
     ):
         times = {"heartbeat_seconds": heartbeat_seconds, "retry_seconds": retry_seconds, "poll_seconds": poll_seconds}
         for name, seconds in times.items():
-            if not isinstance(seconds, int | float) or not 0 < seconds < 86_400:
-                raise InvalidInput(f"{name} must be a number above 0, at most a day, not {shown(seconds)}.")
+            checked_number(name, seconds, MIN_SECONDS, MAX_SECONDS)
         self.engine = engine
         self.log = SessionLog(engine, now=now, lease_seconds=lease_seconds)
         self.store = MemoryStore(engine, now=now)

@@ -35,7 +35,7 @@ PAUSE_SECONDS = 2.0  # before a worker that lost the database starts again
 LAST_SECONDS = 10.0  # for a database to take the last words of a worker that leaves
 
 
-class Shift:
+class WorkerRun:
     """One run of a worker, until it is told to stop, loses the database or, without `wait`, has nothing to do."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Shift:
         self._dead_after = MISSED_HEARTBEATS * jobs.heartbeat_seconds
 
     def run(self, each_tick: Callable[[], None] = lambda: None) -> None:
-        """Work, and return at the end. Errors: the first of a job, if the shift stops at errors; lost connections."""
+        """Work, and return at the end. Errors: the first of a job, if it stops at errors; lost connections."""
         thread = threading.Thread(target=self._run_loop, daemon=True)
         thread.start()
         stopping = 0.0  # seconds
@@ -248,11 +248,11 @@ def work(
     with _stopped_by_signals(stop):
         say(f"{name} started, {concurrency} at a time")
         while not stop.is_set():
-            shift = Shift(
+            run = WorkerRun(
                 jobs, report=report, concurrency=concurrency, until_empty=until_empty, weekly=weekly, stop=stop, say=say
             )
             try:
-                shift.run()
+                run.run()
                 why = "its connections were lost"
             except Exception as error:
                 if isinstance(error, WorkbookError) and not isinstance(error, DatabaseUnavailable):

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from tqdm.auto import tqdm
 
-from lib.errors import InvalidInput, shown
+from lib.checks import checked_number
+from lib.errors import InvalidInput
 from lib.formation.extraction import extract_pending
 from lib.jobs._queue import JobQueue, JobReport
-from lib.jobs._worker import Shift, work
+from lib.jobs._worker import WorkerRun, work
 
 
 class Jobs(JobQueue):
@@ -56,8 +57,8 @@ class Jobs(JobQueue):
                 self.due.pop(0)
             return report
         with tqdm(total=self.log.counts()["pending"], unit="session", disable=not progress) as bar:
-            shift = Shift(self, wait=False, stop_at_error=True, report=report)
-            shift.run(lambda: bar.update(report.sessions - bar.n))
+            run = WorkerRun(self, wait=False, stop_at_error=True, report=report)
+            run.run(lambda: bar.update(report.sessions - bar.n))
         return report
 
     def work(
@@ -81,6 +82,5 @@ class Jobs(JobQueue):
                 "workers need PostgreSQL, where many processes can share the jobs, and this is SQLite. Set "
                 "POSTGRES_URL, or call Jobs(engine).run_waiting(), which does the same work in this process."
             )
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidInput(f"concurrency must be a whole number above 0, not {shown(concurrency)}.")
+        checked_number("concurrency", concurrency, 1, whole=True)
         work(self, concurrency, until_empty, weekly, stop or threading.Event(), say)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,23 @@ def checksum(row: Mapping[str, Any] | list[Any]) -> int:
     return int.from_bytes(hashlib.sha256(_encode.encode(row).encode()).digest())
 
 
+def sum_of(row: Mapping[str, Any]) -> int:
+    """Return the checksum of a row without its id, which in the target may be another one."""
+    return checksum({name: value for name, value in row.items() if name != "id"})
+
+
+def add_rows(tally: Counter[str], fate: str, rows: list[dict[str, Any]], in_target: list[dict[str, Any]]) -> None:
+    """Count rows of the source, of one fate, and what the target has in their place; sum both up."""
+    total = sum(map(sum_of, rows))
+    tally[fate] += len(rows)
+    tally["in_target"] += len(in_target)
+    tally["source_sum"] += total
+    if fate == "kept":
+        tally["kept_sum"] += total
+    else:
+        tally["target_sum"] += sum(map(sum_of, in_target))
+
+
 @dataclass(frozen=True, slots=True)
 class CopiedTable:
     """What became of the rows of one table: `copied`, `replaced`, `already_there` and `kept` add up to `in_source`."""
@@ -41,6 +59,23 @@ class CopiedTable:
     only_in_target: int = 0  # rows of the target that the source doesn't have
     source_checksum: str = ""  # sum of the rows' SHA-256, without those kept; 64 hexadecimal digits
     target_checksum: str = ""
+
+    @classmethod
+    def of(cls, copied: Counter[str], verified: Counter[str], count_in_target: int) -> "CopiedTable":
+        """Make it of what the copy counted, what the verification did, and all rows of the target."""
+        fates = {fate: copied[fate] for fate in ("copied", "replaced", "already_there", "kept")}
+        # Without those kept by the copy: one that only now looks newer in the target isn't as we wrote it.
+        sums = verified["source_sum"] - copied["kept_sum"], verified["target_sum"]
+        found = Counter[str]() if verified is copied else verified
+        return cls(
+            sum(fates.values()),
+            **fates,
+            missing=found["copied"] + found["replaced"] + max(0, found["kept"] - copied["kept"]),
+            other_id=verified["other_id"],
+            only_in_target=max(0, count_in_target - verified["in_target"]),
+            source_checksum=f"{sums[0] % 2**256:064x}",
+            target_checksum=f"{sums[1] % 2**256:064x}",
+        )
 
     @property
     def verified(self) -> bool:

@@ -1,61 +1,71 @@
 """Moving what somebody has to another database: interrupted anywhere, it goes on; and it proves what it did."""
 
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, delete, func, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
 from tqdm.auto import tqdm
 
-from lib.database import IndexedMemory, safe
-from lib.database.tables import USER_ID_LENGTH, ArchivedMemory, Memory, PastVersion, User, new_id, utcnow
+from lib.database import safe
+from lib.database.tables import USER_ID_LENGTH, utcnow
 from lib.database.transactions import add_user, autocommit_connection, read_transaction, write_transaction
-from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing
-from lib.postgres._bulk import Row, among, beyond, delete_rows, find, insert_rows, page
-from lib.postgres._comparing import (
-    KINDS,
-    Kind,
-    Look,
-    compare,
-    earlier_versions,
-    histories,
-    in_target,
-    row_sum,
-    to_write,
-)
-from lib.postgres._copied import Copied, CopiedTable
-from lib.store.values import check_address, check_name, prepare
+from lib.errors import InvalidInput, TablesMissing
+from lib.postgres._copied import Copied, CopiedTable, add_rows, sum_of
+from lib.postgres._exact_json import documents_of, exact_tables
+from lib.store.values import check_name, prepare
 
-TRIES = 20  # of a page of which others write the same memories at the same time
+PAGE_ROWS = 200  # read and written at a time; each page is a transaction
 
-_users, _memories, _past = User.__table__, Memory.__table__, PastVersion.__table__
-_archived, _index = ArchivedMemory.__table__, IndexedMemory.__table__
+Row = dict[str, Any]  # column -> value; that of a memory has its earlier `versions`, too
+
+_tables = exact_tables("users", "memories", "memory_versions", "memory_index", "archived_memories", "sessions")
+_users, _memories, _versions, _index, _archived, _sessions = _tables.values()
+_OF_VERSION = ("value", "written_at", "replaced_at")
+_STAGES = {None: 0, "pending": 1, "extracting": 1, "failed": 1, "extracted": 2}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How the rows of one table are found in the target, and which of two is newer."""
+
+    table: Table
+    identity: tuple[str, ...]
+    age: Callable[[Row], Any]  # larger for the newer of two rows
+    elsewhere: Table | None = None  # where the target may have this id instead
+
+
+KINDS = {
+    # Nobody notes when a user's row has changed: of two rows, the one with more in it stays.
+    "users": _Kind(_users, ("id",), lambda row: len(row["preferences"])),
+    "memories": _Kind(_memories, ("user_id", "namespace", "key"), lambda row: row["updated_at"], _archived),
+    "archived": _Kind(_archived, ("user_id", "id"), lambda row: row["updated_at"], _memories),
+    "sessions": _Kind(_sessions, ("user_id", "id"), lambda row: (_STAGES[row["state"]], row["attempts"])),
+}
 
 
 def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None, progress: bool = False) -> Copied:
     """Copy users, memories with their earlier versions, the archive and the conversations into another database.
 
-    Of all users, or of one. The source is only read. Values and times stay what they are to the last digit, and ids
-    too wherever they are free. The index of the search isn't copied: the next search makes it. Neither are cached
-    contents and jobs. The two databases may be of any kind; both need the tables.
+    Of all users, or of one. The source is only read. Values, times and ids stay what they are to the last digit. The
+    index of the search isn't copied: the next search makes it. Neither are cached contents and jobs. The two
+    databases may be of any kind; both need the tables.
 
     - Interrupted, by an error or by force, it is called again and goes on. Called again at the end, it writes nothing.
     - The target may hold memories of its own. One with the same address that is newer there stays, with its history;
       an older one is replaced, with its history. At the same time of change, the source is right. A memory that was
       archived or brought back in the source is so in the target, too, unless it is newer there.
     - What was deleted in the source after an earlier copy is not deleted in the target: see `only_in_target`.
-    - Others may write to both meanwhile. What comes to the source behind the place that we are at isn't copied:
-      the result then says that it isn't `verified`, and another call brings it; what somebody changes in the target
-      behind us isn't verified either, and stays in another call. So let the writers of the source pause for the last
-      call. Workers that extract its conversations should stop before the first, or they do it twice.
+    - Others may write to both meanwhile. What they change behind the place that we are at isn't copied: the result
+      then says that it isn't `verified`, and another call brings it. So let the writers of the source pause for the
+      last call, and workers that extract its conversations before the first, or they do it twice.
 
-    Afterwards everything is read back from both databases and compared, row by row. Memory for two pages of rows is
-    needed, and each page is a transaction. Errors: InvalidInput (both are one database, or a row that the target
-    can't hold), TablesMissing, DatabaseUnavailable.
+    Afterwards everything is read back from both databases and compared, row by row. Memory for two pages of 200 rows
+    is needed, and each page is a transaction. Errors: InvalidInput (both are one database, or a row can't be stored),
+    TablesMissing, DatabaseUnavailable.
 
     >>> from lib.database.engine import connect, create_tables
     >>> from lib.store.memory_store import MemoryStore
@@ -75,210 +85,209 @@ def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None,
         _check_tables(side, engine)
     if _same_database(source, target):
         raise InvalidInput(f"source and target are one database, {safe(source.url)}: there is nothing to move.")
-    in_source, in_target = _counts(source, user_id), _counts(target, user_id)
-    rows = sum(in_source[kind.name] for kind in KINDS)
+    rows = sum(_count(source, kind.table, user_id) for kind in KINDS.values())
     with tqdm(total=2 * rows, unit="row", unit_scale=True, desc="copying", disable=not progress) as bar:
-        done = found = _Pass(source, target, user_id, bar).run(write=True)
-        if any(tally["copied"] + tally["replaced"] for tally in done.values()):
+        copied = verified = _go_through(source, target, user_id, bar, write=True)
+        if any(tally["copied"] + tally["replaced"] for tally in copied.values()):
             _tell_planner(target)
             bar.set_description("verifying")
-            in_target = _counts(target, user_id)
-            found = _Pass(source, target, user_id, bar).run(write=False)
+            verified = _go_through(source, target, user_id, bar, write=False)
         bar.update(bar.total - bar.n)  # what wrote nothing has compared everything already
-    return Copied(**{name: _result(done[name], found[name], in_target[name]) for name in in_source})
+    tables = {name: kind.table for name, kind in KINDS.items()} | {"versions": _versions}
+    counts = {name: _count(target, table, user_id) for name, table in tables.items()}
+    return Copied(**{name: CopiedTable.of(copied[name], verified[name], counts[name]) for name in counts})
 
 
-def _result(done: Counter, found: Counter, in_target: int) -> CopiedTable:
-    """done: what the copy did with the rows of a table. found: what it found when it read them back."""
-    fates = {fate: done[fate] for fate in ("copied", "replaced", "already_there", "kept")}
-    # Without those kept by the copy. One that only now looks newer in the target is one that is not as we wrote it.
-    sums = found["source"] - done["source_kept"], found["target"]
-    missing = found["copied"] + found["replaced"] + max(0, found["kept"] - done["kept"]) if found is not done else 0
-    return CopiedTable(
-        sum(fates.values()),
-        **fates,
-        missing=missing,
-        other_id=found["other_id"],
-        only_in_target=max(0, in_target - found["in_target"]),
-        source_checksum=f"{sums[0] % 2**256:064x}",
-        target_checksum=f"{sums[1] % 2**256:064x}",
-    )
+def _go_through(
+    source: Engine, target: Engine, user_id: str | None, bar: Any, *, write: bool
+) -> dict[str, Counter[str]]:
+    """Compare all rows of the source with the target, page by page; write what the target lacks."""
+    tallies: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, kind in KINDS.items():
+        last_id = None
+        while rows := _page(source, kind.table, user_id, last_id):
+            last_id = rows[-1]["id"]
+            with autocommit_connection(target) as connection:
+                matches = _match(connection, kind, rows)
+            if write and any(match.is_to_write for match in matches):
+                with write_transaction(target) as connection:
+                    matches = _write(connection, kind, rows)
+            for match in matches:
+                match.add_to(tallies[name], tallies["versions"])
+            bar.update(len(rows))
+    return tallies
 
 
-class _Pass:
-    """One way through all rows of the source, with or without writing what the target lacks."""
-
-    def __init__(self, source: Engine, target: Engine, user_id: str | None, bar: Any):
-        self._source, self._target, self._user_id, self._bar = source, target, user_id, bar
-        self._tallies: dict[str, Counter] = defaultdict(Counter)
-
-    def run(self, *, write: bool) -> dict[str, Counter]:
-        for kind in KINDS:
-            mine, after, is_last = _of(kind.table, self._user_id), [], False
-            while not is_last:
-                # One state of the source for a page, so that a memory and its versions belong together.
-                with read_transaction(self._source) as reading:
-                    rows, is_last = page(reading, kind.table, kind.order, *mine, *after)
-                    looks = self._page(kind, reading, rows, write)
-                after = [beyond(kind.table, kind.order, rows[-1])] if rows else []
-                self._count(kind, looks)
-                self._bar.update(len(rows))
-        return self._tallies
-
-    def _page(self, kind: Kind, reading: Connection, rows: list[Row], write: bool) -> list[Look]:
-        earlier = histories(reading, rows) if kind.table is _memories else {}
-        looks = [Look(row, row_sum(row), earlier.get(row["id"], (0, 0)), row["id"]) for row in rows]
-        try:
-            with autocommit_connection(self._target) as connection:
-                compare(kind, connection, looks)
-            if not write or not to_write(looks):
-                return looks
-            for _ in range(TRIES):
-                # After that, nothing of the page was kept, and the next try sees what others wrote.
-                with suppress(_Overtaken), write_transaction(self._target) as connection:
-                    _write(kind, reading, connection, looks)
-                    return looks
-        except (DBAPIError, UnicodeError):
-            _explain(kind, looks)
-            raise
-        raise DatabaseUnavailable(
-            f"others write the same rows of {kind.table.name} to the target all the time; {TRIES} tries were too few. "
-            "What was copied stays; call again when there is less going on."
-        )
-
-    def _count(self, kind: Kind, looks: list[Look]) -> None:
-        rows, versions = self._tallies[kind.name], self._tallies["versions"]
-        for look in looks:
-            (count, total), (count_there, total_there) = look.history, look.history_there
-            rows[look.fate] += 1
-            versions[look.fate] += count
-            rows["in_target"] += look.there is not None
-            rows["source"] += look.sum
-            versions["source"] += total
-            if look.fate == "kept":
-                rows["source_kept"] += look.sum
-                versions["source_kept"] += total
-                continue
-            rows["other_id"] += look.there is not None and look.there["id"] != look.row["id"]
-            rows["target"] += look.sum_there
-            versions["in_target"] += count_there
-            versions["target"] += total_there
+def _page(source: Engine, table: Table, user_id: str | None, last_id: str | None) -> list[Row]:
+    """Read the rows behind the last one; by its id, an index finds them however far we have come."""
+    query = select(table).where(*_of(table, user_id)).order_by(table.c.id).limit(PAGE_ROWS)
+    with read_transaction(source) as connection:  # so that a memory and its versions belong together
+        rows = _read(connection, table, query if last_id is None else query.where(table.c.id > last_id))
+    for row in rows:
+        for name in documents_of(table):
+            try:
+                if row[name] is not None:
+                    prepare({name: row[name]} if isinstance(row[name], list) else row[name])
+            except InvalidInput as error:
+                raise InvalidInput(f"{name} of row {row['id']} of {table.name} can't be stored: {error}") from None
+    return rows
 
 
-class _Overtaken(Exception):
-    """Somebody wrote a row of ours between our look and our write."""
+@dataclass
+class _Match:
+    """A row of the source, what the target has in its place, and what becomes of it."""
+
+    row: Row
+    in_target: Row | None
+    fate: str  # copied, replaced, already_there, kept
+
+    @property
+    def is_to_write(self) -> bool:
+        return self.fate in ("copied", "replaced")
+
+    def add_to(self, tally: Counter[str], versions: Counter[str]) -> None:
+        """Count the row, and the versions of a memory."""
+        there = self.in_target or {}
+        add_rows(tally, self.fate, [self.row], [there] if there else [])
+        tally["other_id"] += bool(there) and there["id"] != self.row["id"] and self.fate != "kept"
+        if "versions" in self.row:  # those of a memory that is kept have nothing to do with ours
+            add_rows(
+                versions, self.fate, self.row["versions"], [] if self.fate == "kept" else there.get("versions", [])
+            )
 
 
-def _write(kind: Kind, reading: Connection, connection: Connection, looks: list[Look]) -> None:
-    """Bring the page's rows into the target, in its transaction. Errors: _Overtaken."""
-    _hold_users(kind, reading, connection, looks)
-    compare(kind, connection, looks, lock=True)
-    new = to_write(looks)
-    if kind.table is _users:
-        for look in (look for look in new if look.there):
-            values = {name: look.row[name] for name in ("created_at", "preferences")}
-            connection.execute(update(_users).where(_users.c.id == look.id).values(values))
-        new = [look for look in new if not look.there]
-    replaced = [look.there for look in new if look.there]
-    if kind.table is _memories:
-        _delete_memories(connection, replaced)
-        delete_rows(connection, _archived, [look.elsewhere for look in new if look.elsewhere])
-        taken = find(connection, _memories, ("id",), [look.row for look in new])
-        for look in new:
-            look.id = new_id() if (look.row["id"],) in taken else look.row["id"]
-    elif kind.table is not _users:
-        delete_rows(connection, kind.table, replaced)
-        _delete_memories(connection, [look.elsewhere for look in new if look.elsewhere])
-    if insert_rows(connection, kind.table, [in_target(look) for look in new]) < len(new):
-        raise _Overtaken
-    if kind.table is _memories:
-        ids = {look.row["id"]: look.id for look in new if look.history[0]}
-        for versions in earlier_versions(reading, [look.row for look in new if look.history[0]]):
-            insert_rows(connection, _past, [_version(row, ids[row["memory_id"]]) for row in versions])
+def _match(connection: Connection, kind: _Kind, rows: Sequence[Row], *, lock: bool = False) -> list[_Match]:
+    """Find each row in the target, and decide what becomes of it. lock: hold what is found."""
+    at_address = _find(connection, kind.table, kind.identity, rows, lock)
+    elsewhere = {} if kind.elsewhere is None else _find(connection, kind.elsewhere, ("user_id", "id"), rows, lock)
+    matches = []
+    for row in rows:
+        in_target = at_address.get(tuple(row[name] for name in kind.identity))
+        rivals = [rival for rival in (in_target, elsewhere.get((row.get("user_id"), row["id"]))) if rival]
+        if in_target is not None and sum_of(in_target) == sum_of(row):
+            fate = "already_there"
+        elif any(kind.age(rival) > kind.age(row) for rival in rivals):
+            fate = "kept"
+        else:
+            fate = "replaced" if rivals else "copied"
+        matches.append(_Match(row, in_target, fate))
+    return matches
 
 
-def _hold_users(kind: Kind, reading: Connection, connection: Connection, looks: list[Look]) -> None:
-    """Hold the users' rows in the target, in one order; those that aren't there come from the source, before theirs."""
-    users = {look.row["id" if kind.table is _users else "user_id"] for look in looks}
-    these = select(_users.c.id).where(among(connection, _users.c.id, sorted(users))).order_by(_users.c.id)
-    held = set(connection.scalars(these.with_for_update(key_share=True)))
-    lacking = sorted(users - held)
-    if kind.table is not _users and lacking:  # they came to the source, or went from the target, a moment ago
-        known = find(reading, _users, ("id",), [{"id": user_id} for user_id in lacking])
-        insert_rows(connection, _users, list(known.values()))
-        for user_id in lacking:
+def _write(connection: Connection, kind: _Kind, rows: Sequence[Row]) -> list[_Match]:
+    """Bring a page into the target, in its transaction; what is older there goes, with its history."""
+    if kind.table is not _users:
+        for user_id in sorted({row["user_id"] for row in rows}):  # held, as by all who write many rows
             add_user(connection, user_id, utcnow())
+    matches = _match(connection, kind, rows, lock=True)
+    rows = [match.row for match in matches if match.is_to_write]
+    if kind.table is not _users:
+        _delete(connection, kind.table, [match.in_target for match in matches if match.is_to_write and match.in_target])
+    if kind.elsewhere is not None:
+        _delete(connection, kind.elsewhere, rows)
+    ids = _insert(connection, kind.table, rows)
+    refused_rows = [row for row in rows if row["id"] not in ids]
+    for refused in _match(connection, kind, refused_rows) if refused_rows else []:
+        if refused.is_to_write:
+            raise InvalidInput(
+                f"the target has the id {refused.row['id']} of {kind.table.name} already, for another user or "
+                "address. Give the row of the source another id."
+            )
+        matches = [refused if match.row is refused.row else match for match in matches]  # put there since we looked
+    if kind.table is _memories:
+        written = [row for row in rows if row["id"] in ids]
+        versions = [(row, version) for row in written for version in row["versions"]]
+        _insert(connection, _versions, [{"memory_id": r["id"], "user_id": r["user_id"], **v} for r, v in versions])
+    return matches
 
 
-def _delete_memories(connection: Connection, rows: Sequence[Row]) -> None:
-    # What belongs to them goes by itself only where foreign keys are switched on.
-    for table, column in ((_index, "memory_id"), (_past, "memory_id"), (_memories, "id")):
-        delete_rows(connection, table, rows, column)
+def _find(
+    connection: Connection, table: Table, identity: tuple[str, ...], rows: Sequence[Row], lock: bool
+) -> dict[tuple[Any, ...], Row]:
+    """Find the rows that are alike with the given ones in some columns, by the values of these."""
+    # Column by column, and so perhaps a few more: a list of whole addresses takes longer to plan than to find.
+    query = select(table).where(*[table.c[name].in_({row[name] for row in rows}) for name in identity])
+    found = _read(connection, table, query.with_for_update() if lock else query)
+    return {tuple(row[name] for name in identity): row for row in found}
 
 
-def _version(row: Row, memory_id: str) -> Row:
-    return {name: value for name, value in row.items() if name != "id"} | {"memory_id": memory_id}
+def _read(connection: Connection, table: Table, query: Select[Any]) -> list[Row]:
+    """Execute a query of all columns; a memory comes with its earlier versions, in their order."""
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    if table is _memories:
+        histories: dict[str, list[Row]] = defaultdict(list)
+        ids, users = {row["id"] for row in rows}, {row["user_id"] for row in rows}
+        query = select(_versions).where(_versions.c.memory_id.in_(ids), _versions.c.user_id.in_(users))
+        for version in connection.execute(query.order_by(_versions.c.id)).mappings():
+            histories[version["memory_id"]].append({name: version[name] for name in _OF_VERSION})
+        rows = [row | {"versions": histories[row["id"]]} for row in rows]
+    return rows
 
 
-def _of(table: Table, user_id: str | None) -> list[Any]:
+def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> set[Any]:
+    """Insert rows where nothing stands in their way; returns the ids of those that were stored."""
+    if not rows:
+        return set()
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    if table is _users:
+        changes = {name: insert.excluded[name] for name in ("created_at", "preferences")}
+        insert = insert.on_conflict_do_update(index_elements=["id"], set_=changes)
+    else:
+        # Not DO UPDATE: the trigger that keeps versions would add the older value to those that we bring.
+        insert = insert.on_conflict_do_nothing()
+    values = [{name: row[name] for name in row if name in table.c} for row in rows]
+    return set(connection.scalars(insert.returning(table.c.id), values))
+
+
+def _delete(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    # What belongs to a memory goes by itself only where foreign keys are switched on.
+    parts = [(_index, "memory_id"), (_versions, "memory_id")] if table is _memories else []
+    ids, users = {row["id"] for row in rows}, {row["user_id"] for row in rows}
+    for part, column in [*parts, (table, "id")] if rows else []:
+        connection.execute(delete(part).where(part.c[column].in_(ids), part.c.user_id.in_(users)))
+
+
+def _of(table: Table, user_id: str | None) -> list[ColumnElement[bool]]:
     column = table.c.id if table is _users else table.c.user_id
     return [] if user_id is None else [column == user_id]
 
 
-def _explain(kind: Kind, looks: list[Look]) -> None:
-    """InvalidInput, if a row is to blame for an error: something that lib wouldn't have stored in the source."""
-    for look in looks:
-        try:
-            uuid.UUID("0" * 32 if kind.table is _users else look.row["id"])
-            if "key" in look.row:
-                check_address(*[look.row[name] for name in ("user_id", "namespace", "key")])
-            prepare({"value": [value for value in look.row.values() if isinstance(value, dict | list | str)]})
-        except ValueError as error:
-            place = "/".join(str(look.row[name]) for name in kind.identity)
-            raise InvalidInput(f"{place} of {kind.table.name} can't be stored in the target: {error}") from None
+def _count(engine: Engine, table: Table, user_id: str | None) -> int:
+    with autocommit_connection(engine) as connection:
+        return connection.scalar(select(func.count()).select_from(table).where(*_of(table, user_id))) or 0
 
 
 def _check_tables(side: str, engine: Engine) -> None:
-    for table in (*(kind.table for kind in KINDS), _past, _index):
-        try:
-            with autocommit_connection(engine) as connection:
-                present = set(connection.execute(text(f"SELECT * FROM {table.name} LIMIT 0")).keys())
-        except TablesMissing:
-            raise TablesMissing(f"the {side} has no table {table.name}. Call create_tables({side}) first.") from None
-        if lacking := sorted({column.name for column in table.columns} - present):
+    inspector = inspect(engine)
+    for table in _tables.values():
+        if not inspector.has_table(table.name):
+            raise TablesMissing(f"the {side} has no table {table.name}. Call create_tables({side}) first.")
+        if lacking := {column.name for column in table.c} - {c["name"] for c in inspector.get_columns(table.name)}:
             raise TablesMissing(
-                f"the {side}'s table {table.name} has no column {', '.join(lacking)}: an older workbook made it. "
-                f"Call create_tables({side}), which adds what is missing and changes nothing else."
+                f"the {side}'s table {table.name} has no column {', '.join(sorted(lacking))}: an older workbook made "
+                f"it. Call create_tables({side}), which adds what is missing and changes nothing else."
             )
 
 
 def _same_database(source: Engine, target: Engine) -> bool:
-    if source.pool is target.pool:
-        return True
-    if source.dialect.name != target.dialect.name:
-        return False
-    with autocommit_connection(source) as one, autocommit_connection(target) as other:
-        if source.dialect.name == "postgresql":
-            which = text("SELECT pg_postmaster_start_time(), current_database(), 'memories'::regclass::oid")
-            return tuple(one.execute(which).one()) == tuple(other.execute(which).one())
-        files = [connection.exec_driver_sql("PRAGMA database_list").first()[2] for connection in (one, other)]
-    if not all(files) or not all(map(Path.exists, map(Path, files))):
-        return False  # in memory: each engine has its own
-    return Path(files[0]).samefile(files[1])
-
-
-def _counts(engine: Engine, user_id: str | None) -> dict[str, int]:
-    tables = {kind.name: kind.table for kind in KINDS} | {"versions": _past}
-    with autocommit_connection(engine) as connection:
-        return {
-            name: connection.scalar(select(func.count()).select_from(table).where(*_of(table, user_id)))
-            for name, table in tables.items()
-        }
+    if source.pool is target.pool or source.dialect.name != target.dialect.name:
+        return source.pool is target.pool
+    answers = []
+    for engine in (source, target):
+        with autocommit_connection(engine) as connection:
+            if engine.dialect.name == "sqlite":
+                answers.append(str(connection.exec_driver_sql("PRAGMA database_list").one()[2]))  # the file
+            else:
+                which = "SELECT pg_postmaster_start_time(), current_database(), CAST('memories' AS regclass)::oid"
+                answers.append(str(connection.exec_driver_sql(which).one()))
+    if source.dialect.name == "sqlite":  # in memory there is no file: each engine has its own
+        return all(Path(file).is_file() for file in answers) and Path(answers[0]).samefile(answers[1])
+    return answers[0] == answers[1]
 
 
 def _tell_planner(engine: Engine) -> None:
     """Renew the statistics that PostgreSQL plans by; by itself it does so up to a minute later."""
     if engine.dialect.name == "postgresql":
         with autocommit_connection(engine) as connection:
-            for kind in KINDS:
+            for kind in KINDS.values():
                 connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {kind.table.name}")  # not ours: a warning

@@ -7,6 +7,7 @@ takes the oldest conversation of all users, and the id of one is unique among th
 
 from sqlalchemy import (
     Connection,
+    Constraint,
     Engine,
     ForeignKeyConstraint,
     MetaData,
@@ -17,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from lib.checks import checked_number
 from lib.database import Lock, wait_for
 from lib.database.engine import create_tables
 from lib.database.tables import Base
@@ -40,9 +42,7 @@ def create_partitioned_tables(engine: Engine, partitions: int = 8) -> None:
     partitions: 1 to 1,000, for each of the tables `PARTITIONED`.
     Errors: InvalidInput on SQLite, where the tables are there already unpartitioned or in another number.
     """
-    is_number = isinstance(partitions, int) and not isinstance(partitions, bool)
-    if not is_number or not 1 <= partitions <= MAX_PARTITIONS:
-        raise InvalidInput(f"partitions must be a whole number from 1 to {MAX_PARTITIONS:,}, not {shown(partitions)}.")
+    checked_number("partitions", partitions, 1, MAX_PARTITIONS, whole=True)
     _check_postgres(engine)
     metadata = partitioned_metadata()
     with write_transaction(engine) as connection:
@@ -50,7 +50,7 @@ def create_partitioned_tables(engine: Engine, partitions: int = 8) -> None:
         _check_schema(connection, partitions)
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: index.name):
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
         for name in PARTITIONED:
             for number in range(partitions):
@@ -101,7 +101,7 @@ def _partition(table: Table) -> None:
         if isinstance(constraint, PrimaryKeyConstraint):
             for column in constraint.columns:
                 column.primary_key = False  # until the new key is there, which says so again
-            changed = PrimaryKeyConstraint(*names, _OWNER)
+            changed: Constraint = PrimaryKeyConstraint(*names, _OWNER)
         elif isinstance(constraint, UniqueConstraint) and _OWNER not in names:
             changed = UniqueConstraint(*names, _OWNER)
         elif isinstance(constraint, ForeignKeyConstraint) and constraint.elements[0].target_fullname == "memories.id":

@@ -542,9 +542,9 @@ def test_a_worker_that_gets_sigterm_finishes_what_it_has_in_hand(postgres: Engin
 
     command = [sys.executable, "-m", "lib", "worker", "--no-weekly"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_until(lambda: jobs.log.counts()["extracting"], 30)
+    wait_until(lambda: jobs.log.counts()["extracting"], 60)
     process.send_signal(signal.SIGTERM)
-    printed = process.communicate(timeout=10)[0]
+    printed = process.communicate(timeout=20)[0]
 
     assert process.returncode == 0
     assert jobs.log.counts() == {"pending": 4, "extracting": 0, "extracted": 1, "failed": 0}

@@ -6,18 +6,21 @@ SOURCE_URL=… TARGET_URL=… python copying_worker.py     prints "wrote" in the
 import os
 from typing import Any
 
-import lib.postgres._bulk
 import lib.postgres.copy_memories
 from lib.database.engine import connect
 
+insert = lib.postgres.copy_memories._insert
 
-def insert_rows(*arguments: Any) -> int:
-    count = lib.postgres._bulk.insert_rows(*arguments)
+
+def insert_and_tell(*arguments: Any) -> set[Any]:
+    ids = insert(*arguments)
     print("wrote", flush=True)
-    return count
+    return ids
 
 
 if __name__ == "__main__":
-    lib.postgres._bulk.PAGE_ROWS = 50  # many transactions, so that there is much to be interrupted between and in
-    lib.postgres.copy_memories.insert_rows = insert_rows
+    lib.postgres.copy_memories.PAGE_ROWS = (
+        50  # many transactions, so that there is much to be interrupted between and in
+    )
+    lib.postgres.copy_memories._insert = insert_and_tell
     lib.postgres.copy_memories.copy_memories(connect(os.environ["SOURCE_URL"]), connect(os.environ["TARGET_URL"]))

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from conftest import ROOT, START, Clock, empty, fresh_schema, sqlite_file_url
 from sqlalchemy import Engine, create_engine, event, func, select, text, update
+from sqlalchemy.exc import OperationalError
 
 import lib.postgres.copy_memories
 from lib.database._urls import parse_url
@@ -24,12 +25,12 @@ from lib.database.engine import connect, create_tables
 from lib.database.tables import Base, ConversationSession, Memory, PastVersion, User, new_id
 from lib.errors import InvalidInput, TablesMissing
 from lib.formation.session_log import SessionLog
-from lib.postgres import _bulk
 from lib.postgres._copied import Copied, CopiedTable, checksum
 from lib.postgres.copy_memories import copy_memories
 from lib.store.memory_store import MemoryStore
 
-PAIRS = ("sqlite-postgresql", "postgresql-sqlite", "sqlite-sqlite", "postgresql-postgresql")
+PAIRS = ("sqlite-postgresql", "postgresql-sqlite")  # each kind of database on each side
+ALL_PAIRS = (*PAIRS, "sqlite-sqlite", "postgresql-postgresql")
 UNICODE = "Zoë 👩‍👩‍👧‍👦 \U0001f9e0 日本語 \u202eabc\u202c \u0301 \ufeff \t\n'\"\\ %s :x {} \\u0000"
 
 
@@ -48,7 +49,7 @@ def schemas(postgres_server_url: str) -> Iterator[list[Engine]]:
 
 @pytest.fixture(params=PAIRS)
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
-    """(source, target), both with empty tables: every direction between the two kinds of database."""
+    """(source, target), both with empty tables: in both directions between the two kinds of database."""
     engines = []
     for place, kind in enumerate(request.param.split("-")):
         if kind == "postgresql":
@@ -67,7 +68,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Engin
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lib.postgres._bulk, "PAGE_ROWS", 3)
+    monkeypatch.setattr(lib.postgres.copy_memories, "PAGE_ROWS", 3)
 
 
 def rows_of(engine: Engine) -> dict[str, list[Any]]:
@@ -118,6 +119,7 @@ def numbers(table: CopiedTable) -> dict[str, int]:
 # --- everything, exactly --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("pair", ALL_PAIRS, indirect=True)
 def test_everything_arrives_as_it_was(pair: tuple[Engine, Engine]) -> None:
     source, target = pair
     clock = Clock()
@@ -142,6 +144,7 @@ def test_everything_arrives_as_it_was(pair: tuple[Engine, Engine]) -> None:
     )
 
 
+@pytest.mark.parametrize("pair", ALL_PAIRS, indirect=True)
 def test_a_second_copy_writes_nothing(pair: tuple[Engine, Engine]) -> None:
     source, target = pair
     filled(source)
@@ -170,7 +173,7 @@ def test_pages_of_any_size_give_the_same(pair: tuple[Engine, Engine], small_page
     assert numbers(result.versions) == {"in_source": 15, "copied": 15}
 
 
-def test_ten_thousand_random_memories_arrive(pair: tuple[Engine, Engine]) -> None:
+def test_two_thousand_random_memories_arrive(pair: tuple[Engine, Engine]) -> None:
     source, target = pair
     chance = random.Random(7)
 
@@ -187,7 +190,7 @@ def test_ten_thousand_random_memories_arrive(pair: tuple[Engine, Engine]) -> Non
         return chance.choice(kinds)()
 
     store = MemoryStore(source)
-    for number in range(50):
+    for number in range(10):
         memories = [("facts", f"{chance.random()}", {"value": value()}) for _ in range(200)]
         store.put_many(f"user {number} é", memories)
         store.put_many(f"user {number} é", [(*memory[:2], {"n": 1}) for memory in memories[:20]])
@@ -195,30 +198,8 @@ def test_ten_thousand_random_memories_arrive(pair: tuple[Engine, Engine]) -> Non
     result = copy_memories(source, target)
 
     assert result.verified
-    assert numbers(result.memories) == {"in_source": 10_000, "copied": 10_000}
+    assert numbers(result.memories) == {"in_source": 2_000, "copied": 2_000}
     assert rows_of(target) == rows_of(source)
-
-
-def test_large_values_come_in_pages_of_bounded_size(
-    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, target = pair
-    store = MemoryStore(source)
-    for number in range(12):
-        store.put("ada", "facts", f"key-{number}", {"text": "é" * 200_000})
-        store.put("ada", "facts", f"key-{number}", {"text": "x" * 200_000, "n": number})
-    store.put("ada", "facts", "larger than a page", {"text": "y" * 5_000_000})
-    monkeypatch.setattr(lib.postgres._bulk, "PAGE_CHARACTERS", 500_000)
-    sizes = []
-    original = _bulk._parsed
-    monkeypatch.setattr(
-        lib.postgres._bulk, "_parsed", lambda table, rows: (sizes.append(len(rows)), original(table, rows))[1]
-    )
-
-    result = copy_memories(source, target)
-
-    assert result.verified and rows_of(target) == rows_of(source)
-    assert max(sizes) <= 3
 
 
 def test_the_memories_of_one_user_can_be_copied_alone(pair: tuple[Engine, Engine]) -> None:
@@ -244,16 +225,16 @@ def test_after_an_error_in_the_middle_it_goes_on(
 ) -> None:
     source, target = pair
     filled(source, users=4)
-    original, calls = lib.postgres.copy_memories.insert_rows, 0
+    original, calls = lib.postgres.copy_memories._insert, 0
 
-    def failing(*arguments: Any) -> int:
+    def failing(*arguments: Any) -> set[Any]:
         nonlocal calls
         calls += 1
         if calls % 3 == 0:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "insert_rows", failing)
+    monkeypatch.setattr(lib.postgres.copy_memories, "_insert", failing)
     interrupted = 0
     while True:
         try:
@@ -295,7 +276,7 @@ def test_killed_at_random_moments_it_goes_on(kinds: str, postgres_server_url: st
                 store.put_many(f"user-{number}", memories)
         environment = {**os.environ, "SOURCE_URL": urls[0], "TARGET_URL": urls[1], "PYTHONPATH": str(ROOT)}
         progress = []
-        for _ in range(6):
+        for _ in range(3):
             worker = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("copying_worker.py"))],
                 env=environment, stdout=subprocess.PIPE, text=True,
@@ -361,14 +342,14 @@ def test_a_put_between_our_look_and_our_write_stays(
     filled(source, users=1)
     copy_memories(source, target)
     MemoryStore(target).clear("user-0", "facts")
-    original, overtaken = lib.postgres.copy_memories.insert_rows, []
+    original, overtaken = lib.postgres.copy_memories._insert, []
 
-    def late(connection: Any, table: Any, rows: list[dict[str, Any]]) -> int:
+    def late(connection: Any, table: Any, rows: list[dict[str, Any]]) -> set[Any]:
         if table.name == "memories" and not overtaken:
             overtaken.append(MemoryStore(target).put("user-0", "facts", "home", {"n": "newer"}))
         return original(connection, table, rows)
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "insert_rows", late)
+    monkeypatch.setattr(lib.postgres.copy_memories, "_insert", late)
 
     result = copy_memories(source, target)
 
@@ -443,24 +424,6 @@ def test_a_lost_version_is_brought_again(pair: tuple[Engine, Engine]) -> None:
     assert rows_of(target) == rows_of(source)
 
 
-def test_what_was_renamed_in_the_source_gets_another_id(pair: tuple[Engine, Engine]) -> None:
-    source, target = pair
-    filled(source, users=1)
-    copy_memories(source, target)
-    with source.begin() as connection:
-        connection.execute(update(Memory).where(Memory.key == "home").values(key="casa", updated_at=Memory.updated_at))
-
-    result = copy_memories(source, target)
-
-    assert result.verified
-    assert numbers(result.memories) == {
-        "in_source": 3, "copied": 1, "already_there": 2, "other_id": 1, "only_in_target": 1,
-    }  # fmt: skip
-    new = MemoryStore(target, now=Clock())
-    assert new.history("user-0", "facts", "casa") == new.history("user-0", "facts", "home")
-    assert copy_memories(source, target).copied == 0
-
-
 def test_what_was_deleted_and_put_again_is_the_new_one(pair: tuple[Engine, Engine]) -> None:
     source, target = pair
     clock = Clock()
@@ -511,6 +474,21 @@ def test_what_was_changed_in_the_target_after_it_was_archived_in_the_source_stay
     assert new.get("user-0", "facts", "home") == {"n": "changed"}
 
 
+def test_an_sqlite_file_that_may_only_be_read_can_be_copied(postgres_engine: Engine, tmp_path: Path) -> None:
+    file = connect(f"sqlite:///{tmp_path / 'old.db'}")
+    create_tables(file)
+    filled(file)
+    file.dispose()
+    source = create_engine(f"sqlite:///file:{tmp_path / 'old.db'}?mode=ro&uri=true")
+
+    result = copy_memories(source, empty(postgres_engine))
+
+    assert result.verified and rows_of(source) == rows_of(postgres_engine)
+    with pytest.raises(OperationalError, match="readonly"), source.begin() as connection:
+        connection.execute(text("DELETE FROM users"))
+    source.dispose()
+
+
 def test_the_conversation_that_is_further_stays(pair: tuple[Engine, Engine]) -> None:
     source, target = pair
     logs = [SessionLog(engine, now=Clock()) for engine in pair]
@@ -531,21 +509,16 @@ def test_the_conversation_that_is_further_stays(pair: tuple[Engine, Engine]) -> 
     assert logs[1].get(ids[1]).attempts == 2
 
 
-def test_a_conversation_whose_id_is_somebody_elses_gets_another(pair: tuple[Engine, Engine]) -> None:
+def test_a_conversation_whose_id_is_somebody_elses_is_named(pair: tuple[Engine, Engine]) -> None:
     source, target = pair
     turns, session_id = [{"turn": 1, "speaker": "user", "text": "Hello"}], new_id()
     SessionLog(source).finish("ada", turns, session_id=session_id)
     SessionLog(target).finish("bob", turns, session_id=session_id)
 
-    results = [copy_memories(source, target) for _ in range(2)]
+    with pytest.raises(InvalidInput, match=f"the id {session_id} of sessions already"):
+        copy_memories(source, target)
 
-    assert [numbers(result.sessions) for result in results] == [
-        {"in_source": 1, "copied": 1, "other_id": 1, "only_in_target": 1},
-        {"in_source": 1, "already_there": 1, "other_id": 1, "only_in_target": 1},
-    ]
-    assert all(result.verified for result in results)
     assert SessionLog(target).get(session_id).user_id == "bob"
-    assert len(SessionLog(target).list("ada")) == 1
 
 
 def test_what_the_target_says_of_a_user_stays(pair: tuple[Engine, Engine]) -> None:
@@ -593,23 +566,23 @@ TABLES = {"versions": "memory_versions", "archived": "archived_memories"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("pair", ["sqlite-postgresql", "postgresql-sqlite"], indirect=True)
+@pytest.mark.parametrize("pair", ["sqlite-postgresql"], indirect=True)
 def test_a_fault_in_the_target_is_found(
     pair: tuple[Engine, Engine], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = pair
     filled(source)
     where, spoil = FAULTS[fault]
-    original, spoiled = lib.postgres.copy_memories.insert_rows, []
+    original, spoiled = lib.postgres.copy_memories._insert, []
 
-    def spoiling(connection: Any, table: Any, rows: list[dict[str, Any]]) -> int:
+    def spoiling(connection: Any, table: Any, rows: list[dict[str, Any]]) -> set[Any]:
         if table.name == TABLES.get(where, where) and rows and not spoiled:
             at = next(at for at, row in enumerate(rows) if repr(spoil(row)) != repr(row))
             spoiled.append(rows[at])
             rows = [*rows[:at], spoil(rows[at]), *rows[at + 1 :]]
         return original(connection, table, rows)
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "insert_rows", spoiling)
+    monkeypatch.setattr(lib.postgres.copy_memories, "_insert", spoiling)
 
     result = copy_memories(source, target)
 

@@ -156,10 +156,12 @@ def test_memories_move_into_partitions_and_out_again(store: MemoryStore, parted:
 
 
 # The quick ones. WORKBOOK_TEST_PARTITIONS=8 runs any others so: tests/store, tests/formation, tests/retrieval, …
-@pytest.mark.parametrize("tests", ["store/test_history", "store/test_archive"])
-def test_the_tests_of_lib_pass_on_partitions(tests: str, postgres_server_url: str) -> None:
+TESTS = ("tests/store/test_history.py", "tests/store/test_archive.py")
+
+
+def test_the_tests_of_lib_pass_on_partitions(postgres_server_url: str) -> None:
     given = {**os.environ, "WORKBOOK_TEST_PARTITIONS": str(PARTITIONS), "POSTGRES_URL": postgres_server_url}
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", f"tests/{tests}.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *TESTS]
 
     result = subprocess.run(
         [*command, "-k", "postgresql"], cwd=ROOT, env=given, capture_output=True, text=True, timeout=300

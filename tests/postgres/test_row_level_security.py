@@ -17,6 +17,7 @@ from word_embedder import WordEmbedder
 from lib.cache.cache_key import content_hash
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED, for_user
+from lib.database._locks import Lock, take_if_free
 from lib.database._user_binding import TOKENS_VIEW
 from lib.database.engine import connect, create_tables
 from lib.database.tables import Base
@@ -230,7 +231,7 @@ def test_a_thousand_attempts_on_the_rows_of_another_return_nothing_and_change_no
 def test_the_same_sql_of_who_is_not_bound_does_read_and_change_them(two_users: Engine) -> None:
     chance = random.Random(1)
 
-    for _ in range(30):
+    for _ in range(10):
         for query in queries(chance):
             found = sql_outcome(two_users, query)
             assert SECRET in found or "bob" in found, query
@@ -557,7 +558,7 @@ def test_a_bound_store_joins_no_transaction_of_the_owner(owner: Engine) -> None:
     bound = as_user(owner, "ada")
     store, others = MemoryStore(bound), MemoryStore(as_user(owner, "bob"))
 
-    with write_transaction(owner) as connection, pytest.raises(InvalidInput, match="this store's engine"):
+    with write_transaction(owner) as connection, pytest.raises(InvalidInput, match="of the store's engine"):
         store.in_transaction(connection)
     with write_transaction(bound) as connection:
         with pytest.raises(InvalidInput):
@@ -653,6 +654,26 @@ def test_enabling_while_others_write_loses_no_write(postgres_server_url: str) ->
             for number, writer in enumerate(writers):
                 written = writer.result()
                 assert len(MemoryStore(engine).archived(f"user {number}", limit=None)) == written > 0
+        engine.dispose()
+
+
+def test_no_two_things_share_the_number_of_a_lock() -> None:
+    numbers = [int(lock) for lock in Lock.__members__.values()]  # with the aliases, which one number would make
+
+    assert len(numbers) == len(set(numbers))
+
+
+def test_it_is_enabled_while_a_worker_tends_its_jobs_and_whatever_else_is_locked(postgres_server_url: str) -> None:
+    with fresh_schema(postgres_server_url) as url:
+        engine = connect(url)
+        create_tables(engine)
+
+        with engine.begin() as tending, ThreadPoolExecutor(1) as pool:
+            held = [take_if_free(tending, lock) for lock in Lock if lock is not Lock.ROW_LEVEL_SECURITY]
+            pool.submit(enable_row_level_security, engine).result(timeout=15)
+
+        assert all(held) and Lock.TEND_JOBS in Lock
+        disable_row_level_security(engine)
         engine.dispose()
 
 
