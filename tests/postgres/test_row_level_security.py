@@ -558,7 +558,7 @@ def test_a_bound_store_joins_no_transaction_of_the_owner(owner: Engine) -> None:
     bound = as_user(owner, "ada")
     store, others = MemoryStore(bound), MemoryStore(as_user(owner, "bob"))
 
-    with write_transaction(owner) as connection, pytest.raises(InvalidInput, match="of the store's engine"):
+    with write_transaction(owner) as connection, pytest.raises(InvalidInput, match="of this store's engine"):
         store.in_transaction(connection)
     with write_transaction(bound) as connection:
         with pytest.raises(InvalidInput):

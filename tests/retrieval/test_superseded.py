@@ -82,7 +82,8 @@ def test_a_topic_in_common_makes_two_memories_about_one_thing() -> None:
     assert order([old, memory("moved", 0.5, day=1, topics=["home"])]) == ["moved", "lives_in"]
     assert order([old, memory("moved", 0.5, day=1, vector=NEAR_EAST, topics=["home"])]) == ["moved", "lives_in"]
     assert order([old, memory("moved", 0.5, day=1, topics=["work"])]) == ["lives_in", "moved"]
-    assert order([old, memory("moved", 0.5, day=1, topics="home")]) == ["lives_in", "moved"]
+    assert order([old, memory("moved", 0.5, day=1, topics="home")]) == ["moved", "lives_in"]  # a text is one topic
+    assert order([old, memory("moved", 0.5, day=1, topics="h")]) == ["lives_in", "moved"]
     assert order([old, memory("moved", 0.5, day=1, topics=[["home"], None])]) == ["lives_in", "moved"]
 
 

@@ -585,7 +585,7 @@ def test_no_postgresql_at_all_fails_with_a_remedy(monkeypatch):
         raise ServerStartError("no PostgreSQL server was found.")
 
     monkeypatch.setenv("POSTGRES_URL", "")
-    monkeypatch.setattr("lib.practice.local_postgres.find_binaries", none_found)
+    monkeypatch.setattr("lib.practice.find_binaries", none_found)
 
     row = preflight.check_postgres()
 
