@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Engine, create_engine, delete, insert
 from lib.database.engine import connect, create_tables
 from lib.store.memory_store import MemoryStore
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+LIB = Path(__file__).resolve().parents[1]
+DATA = LIB.parent / "data"
 # Code is in the colours of JupyterLab's theme, light or dark, and in the page's own where there is
 # none. No fixed colour would do: none has a contrast of 4.5 with white and with black. Nor has the
 # theme's colour of comments.
@@ -60,7 +61,7 @@ class Source:
     def __init__(self, thing: Any):
         file = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
         self.code = textwrap.dedent(inspect.getsource(thing)).rstrip()
-        self.path = f"{file.parent.name}/{file.name}"
+        self.path = f"lib/{file.relative_to(LIB).as_posix()}" if file.is_relative_to(LIB) else file.name
 
     def __repr__(self) -> str:
         return f"# {self.path}\n{self.code}"
