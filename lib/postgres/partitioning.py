@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import Constraint, CreateIndex, CreateTable
 
 from lib.database import Lock, wait_for
 from lib.database.engine import create_tables
@@ -50,7 +50,7 @@ def create_partitioned_tables(engine: Engine, partitions: int = 8) -> None:
         _check_schema(connection, partitions)
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: index.name):
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
         for name in PARTITIONED:
             for number in range(partitions):
@@ -101,7 +101,7 @@ def _partition(table: Table) -> None:
         if isinstance(constraint, PrimaryKeyConstraint):
             for column in constraint.columns:
                 column.primary_key = False  # until the new key is there, which says so again
-            changed = PrimaryKeyConstraint(*names, _OWNER)
+            changed: Constraint = PrimaryKeyConstraint(*names, _OWNER)
         elif isinstance(constraint, UniqueConstraint) and _OWNER not in names:
             changed = UniqueConstraint(*names, _OWNER)
         elif isinstance(constraint, ForeignKeyConstraint) and constraint.elements[0].target_fullname == "memories.id":

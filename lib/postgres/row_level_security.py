@@ -114,7 +114,7 @@ def disable_row_level_security(engine: Engine, *, role: str = ROLE) -> None:
             with connection.begin_nested():
                 connection.execute(text(f'DROP ROLE "{role}"'))
         except DBAPIError as error:
-            if error.orig.sqlstate not in ("2BP01", MISSING_RIGHT):  # others need it, or it isn't ours to drop
+            if getattr(error.orig, "sqlstate", None) not in ("2BP01", MISSING_RIGHT):  # others need it, or own it
                 raise
 
 
@@ -124,8 +124,8 @@ def _check(engine: Engine, role: str) -> None:
             f"{engine.dialect.name} has no row-level security. Use PostgreSQL, as by POSTGRES_URL; or give each user "
             "an SQLite file of their own."
         )
-    if bound(engine):
-        raise InvalidInput(f"this engine is bound to {bound(engine).user_id!r} already. Give the one it was made from.")
+    if user := bound(engine):
+        raise InvalidInput(f"this engine is bound to {user.user_id!r} already. Give the one it was made from.")
     if not isinstance(role, str) or not re.fullmatch(r"(?!pg_|public$|none$)[a-z_][a-z0-9_]{0,49}", role):
         raise InvalidInput(
             f"a role is named by up to 50 of a-z, 0-9 and _, and not public, none or pg_…; this is {shown(role)}."
@@ -166,14 +166,14 @@ def _make_role(connection: Connection, role: str) -> None:
                 connection.execute(text(f'CREATE ROLE "{role}" NOLOGIN'))
         except DBAPIError as error:
             # Roles belong to the whole server, the lock to this database: in another one, somebody was faster.
-            if error.orig.sqlstate not in ("42710", "23505"):
+            if getattr(error.orig, "sqlstate", None) not in ("42710", "23505"):
                 raise
     elif found.sees_all or found.owns:
         raise InvalidInput(
             f"the role {role!r} would see every row: it is a superuser, has BYPASSRLS, or owns the tables. Give "
             "another name, and the role is made."
         )
-    newer = connection.dialect.server_version_info >= (16,)
+    newer = (connection.dialect.server_version_info or ()) >= (16,)
     # From 16 on, who makes a role may administer it, but not take it: that is a right of its own.
     right, terms = ("SET", " WITH INHERIT FALSE, SET TRUE") if newer else ("MEMBER", "")
     if not connection.scalar(text("SELECT pg_has_role(session_user, :role, :right)"), {"role": role, "right": right}):
