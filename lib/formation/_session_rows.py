@@ -133,7 +133,7 @@ def _checked_turn(turn: Any, name: str, earlier: set[float]) -> float:
     """The turn's number."""
     if not isinstance(turn, dict) or not {"turn", "speaker", "text"} <= turn.keys():
         raise InvalidInput(f"{name} must be a dict with turn, speaker and text, not {shown(turn)}.")
-    number = checked_number(f"the turn of {name}", turn["turn"], 0, MAX_COUNT, whole=True)
+    number: float = checked_number(f"the turn of {name}", turn["turn"], 0, MAX_COUNT, whole=True)
     if number in earlier:
         raise InvalidInput(
             f"{name} has the turn {number}, as one before it: a memory couldn't say which of them it comes from."

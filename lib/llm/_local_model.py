@@ -20,7 +20,7 @@ _FILES = (
 
 def load() -> tuple[Any, Any]:
     """Load the tokenizer and the ONNX session. Errors: ModelUnavailable, naming the file that is missing."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
     from tokenizers import Tokenizer
 
     model, vocabulary = (_path(package, name) for package, name in _FILES)

@@ -7,7 +7,6 @@ takes the oldest conversation of all users, and the id of one is unique among th
 
 from sqlalchemy import (
     Connection,
-    Constraint,
     Engine,
     ForeignKeyConstraint,
     MetaData,
@@ -16,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import Constraint, CreateIndex, CreateTable
 
 from lib.checks import checked_number
 from lib.database import Lock, wait_for

@@ -26,8 +26,9 @@ def main() -> int:
         command = [job["pg_ctl"], "-D", job["data"], *arguments]
         # Not subprocess pipes: the server would inherit them, and reading them would never end.
         with open(job["log"], "ab") as log:  # noqa: PTH123 - job["log"] is a text from JSON
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            return subprocess.run(command, user=job["run_as"], group=job["run_as_group"], **streams)
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=job["run_as"], group=job["run_as_group"]
+            )
 
     def start() -> bool:
         return pg_ctl("-l", job["log"], "-w", "-t", "60", "start").returncode == 0

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from lib.errors import ServerStartError
@@ -63,7 +64,7 @@ class LocalPostgres:
     """A running server. `url` is for `connect`, `version` such as "18.6", `data_folder` where the data lies."""
 
     def __init__(self, data_folder: str | Path | None, binaries: Path, settings: Mapping[str, str], durable: bool):
-        self._watcher: subprocess.Popen | None = None
+        self._watcher: subprocess.Popen[str] | None = None
         self._settings, self._durable, self._crashed = settings, durable, False
         self._run_as, self._group = unprivileged()
         self._temporary = temporary_folder(self._run_as)
@@ -92,7 +93,8 @@ class LocalPostgres:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<PostgreSQL {self.version}, {self._state()}>"
+        state = "stopped" if self._watcher is None else "crashed" if self._crashed else "running"
+        return f"<PostgreSQL {self.version}, {state}>"
 
     def stop(self) -> None:
         """Stop the server; returns when it has stopped. A second call does nothing."""
@@ -100,6 +102,7 @@ class LocalPostgres:
         atexit.unregister(self.stop)
         if watcher is None:
             return
+        assert watcher.stdin and watcher.stdout
         with contextlib.suppress(OSError):
             watcher.stdin.close()
         watcher.wait(timeout=START_SECONDS)
@@ -129,9 +132,6 @@ class LocalPostgres:
         if self._watcher is None:
             raise ServerStartError("this server was stopped for good. Start another one by start_postgres().")
 
-    def _state(self) -> str:
-        return "stopped" if self._watcher is None else "crashed" if self._crashed else "running"
-
     def _start(self) -> None:
         port = self._configure()
         job = {
@@ -151,11 +151,8 @@ class LocalPostgres:
             env=clean_environment(),
             # A session of its own: the notebook's stop button interrupts the whole group of its kernel,
             # and an interrupt makes a PostgreSQL server shut down.
-            **(
-                {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-                if os.name == "nt"
-                else {"start_new_session": True}
-            ),
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows alone has it
+            start_new_session=True,  # everywhere else
         )
         self._wait_until_ready(0)
         if port is None:
@@ -167,16 +164,17 @@ class LocalPostgres:
         self._create_database(f"postgresql://{address}")
 
     def _tell_watcher(self, word: str) -> None:
+        assert self._watcher
         log_start = self._log.stat().st_size
         try:
-            self._watcher.stdin.write(f"{word}\n")
-            self._watcher.stdin.flush()
+            print(word, file=self._watcher.stdin, flush=True)
         except OSError:
             raise ServerStartError("the process that watches over this server is gone. Start another server.") from None
         self._wait_until_ready(log_start)
 
     def _wait_until_ready(self, log_start: int) -> None:
         """log_start: the length of the log before the start, in bytes."""
+        assert self._watcher and self._watcher.stdout
         if self._watcher.stdout.readline().strip() != "ready":
             log = self._log.read_bytes()[log_start:].decode(errors="replace").strip()
             if "another server might be running" in log or "lock file" in log:
@@ -234,7 +232,7 @@ class LocalPostgres:
         if self.data_folder.is_relative_to(self._temporary) and not self._durable:  # thrown away with the server
             settings |= NOT_FLUSHED
         file = self.data_folder / "workbook.conf"
-        file.write_text(as_lines(settings | self._settings), encoding="utf-8")
+        file.write_text(as_lines({**settings, **self._settings}), encoding="utf-8")
         self._give_away(file)
         return port
 
@@ -251,7 +249,7 @@ class LocalPostgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._bin / f"{program}{EXE}"), *arguments]
-        options = {"user": self._run_as, "group": self._group, "start_new_session": os.name != "nt"}
+        options: dict[str, Any] = {"user": self._run_as, "group": self._group, "start_new_session": os.name != "nt"}
         done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), **options)
         if done.returncode != 0:
             raise ServerStartError(f"{program} failed: {(done.stderr or done.stdout).strip()[-800:]}")

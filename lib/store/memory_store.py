@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
 
 from lib.database import may_join
 from lib.database.tables import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow

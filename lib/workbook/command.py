@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an old Windows terminal can't print every letter
     try:
         # Options without a command belong to JupyterLab, which knows many more than we would list here.
@@ -213,8 +213,8 @@ def _on_postgres(options: argparse.Namespace) -> int:
         environment = {**os.environ, "PATH": path, "POSTGRES_URL": server.url}
         running = subprocess.Popen([program, *command[1:]], env=environment)
         # Ctrl-C reaches the command as well, which may want to tidy up: wait for it, with the server running.
-        handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: lambda *_: running.terminate()}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
         try:
             code = running.wait()
         finally:
@@ -264,8 +264,12 @@ def _worker(options: argparse.Namespace) -> int:
     create_job_tables(engine)
     stop = threading.Event()
     if options.while_stdin:  # whoever started us has ended, or closed it: a way to stop us on Windows as well
-        # Not sys.stdin, whose lock a thread that waits would still have at our end.
-        threading.Thread(target=lambda: (os.read(0, 1), stop.set()), daemon=True).start()
+
+        def stop_after_stdin() -> None:
+            os.read(0, 1)  # not sys.stdin, whose lock a thread that waits would still have at our end
+            stop.set()
+
+        threading.Thread(target=stop_after_stdin, daemon=True).start()
     jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds, retry_seconds=options.retry_seconds)
     jobs.work(
         concurrency=options.concurrency,

@@ -228,7 +228,7 @@ def sqlite_plan(query: str) -> str:
     return "\n".join(row[3] for row in plan)
 
 
-def replace_rows(engine: Engine, model: type, rows: list[dict[str, Any]]) -> None:
+def replace_rows(engine: Engine, model: type[Any], rows: list[dict[str, Any]]) -> None:
     """Empty the model's table and fill it with the rows, in one transaction."""
     with engine.begin() as connection:
         connection.execute(delete(model.__table__))

@@ -38,8 +38,8 @@ def show_figure(axes: Axes, alt: str) -> None:
     if not alt.strip():
         raise InvalidInput("a figure needs an alternative text: say in a sentence or two what is to be seen.")
     png = io.BytesIO()
-    axes.figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
-    plt.close(axes.figure)
+    axes.figure.figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
+    plt.close(axes.figure.figure)
     picture = base64.b64encode(png.getvalue()).decode()
     html = f'<img alt="{escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}">'
     display({"text/html": html, "image/png": picture, "text/plain": alt}, raw=True)
@@ -57,7 +57,7 @@ def curves(
     axes.set_ylim(0, None)
     axes.set_xlim(0, None)
     if all(isinstance(value, int) for x, _ in series.values() for value in x):  # no half a client
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params("x", integer=True)
     axes.legend(frameon=False)
     show_figure(axes, alt)
 

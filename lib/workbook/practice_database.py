@@ -31,9 +31,8 @@ def practice_engine(*, tables: bool = True) -> Engine:
     outside it is read or written. The schema is dropped when this process ends or, where it is killed, by the next
     one: each owner holds a lock, and a schema whose lock is free has none.
     """
-    url = configured_url()
-    on_sqlite = url is None or url.startswith("sqlite")
-    engine = connect("sqlite://") if on_sqlite else _practice_schema(url)
+    url = configured_url() or "sqlite://"
+    engine = connect("sqlite://") if url.startswith("sqlite") else _practice_schema(url)
     if tables:
         create_tables(engine)
     return engine

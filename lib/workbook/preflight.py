@@ -184,7 +184,7 @@ def check_chat_model() -> Row:
     if choice.kind == "openai":
         return Row("chat model", f"{choice.model} on the OpenAI API; OPENAI_API_KEY is set (not tried: it costs)", OK)
     if choice.kind == "endpoint":
-        address = _without_credentials(choice.base_url)
+        address = _without_credentials(choice.base_url or "")
         remedy = "Start that server, or unset OPENAI_BASE_URL to use the practice model."
         try:
             name = chat_model().model_name

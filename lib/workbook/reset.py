@@ -159,7 +159,7 @@ def _committed_files(root: Path) -> dict[str, bytes]:
     if not packed:
         return {}
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+        return {member.name: file.read() for member in tar if member.isfile() and (file := tar.extractfile(member))}
 
 
 def _git(root: Path, *arguments: str) -> bytes:

@@ -3,8 +3,9 @@
 WORKER_URL=… python outage_worker.py USER COUNT
 
 Prints "ready", and after a line on stdin makes COUNT puts, with other calls between. Each call is simply made again
-while it raises DatabaseUnavailable. Prints one JSON at the end: {"acknowledged", "again", "others"}: the numbers of the
-puts that came back, how often a call was made again, and by whatever else was raised, how often.
+while it raises DatabaseUnavailable; once that has taken a minute, it is the last call. Prints one JSON at the end:
+{"acknowledged", "again", "others"}: the numbers of the puts that came back, how often a call was made again, and by
+whatever else was raised, how often.
 """
 
 import json
@@ -14,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from word_embedder import WordEmbedder
@@ -29,6 +31,10 @@ GIVE_UP_SECONDS = 60  # after which a caller has waited too long for one call
 
 again = 0
 others: Counter[str] = Counter()
+
+
+class GaveUp(Exception):
+    """A call didn't come back in time: the database may never do so."""
 
 
 def main(user_id: str, count: int) -> None:
@@ -47,30 +53,32 @@ def main(user_id: str, count: int) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     acknowledged = []
-    for number in range(count):
-        value = {"content": f"number {number}"}
-        if insist("put", lambda value=value, number=number: store.put(user_id, "log", f"key-{number}", value)):
+    with suppress(GaveUp):
+        for number in range(count):
+            value = {"content": f"number {number}"}
+            insist("put", lambda value=value, number=number: store.put(user_id, "log", f"key-{number}", value))
             acknowledged.append(number)
-        if number % 4 == 0:
-            turn = number // 4 % len(between)
-            insist(f"call {turn}", lambda turn=turn, number=number: between[turn](number))
+            if number % 4 == 0:
+                turn = number // 4 % len(between)
+                insist(f"call {turn}", lambda turn=turn, number=number: between[turn](number))
     print(json.dumps({"acknowledged": acknowledged, "again": again, "others": others}), flush=True)
 
 
-def insist(name: str, call: Callable[[], Any]) -> Any:
-    """Make a call until it comes back; errors that no caller should see are counted."""
+def insist(name: str, call: Callable[[], Any]) -> None:
+    """Make a call until it comes back; errors that no caller should see are counted. Errors: GaveUp."""
     global again
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while time.monotonic() < deadline:
         try:
-            return call()
+            call()
+            return
         except DatabaseUnavailable:
             again += 1
         except Exception as error:
             others[f"{name}: {type(error).__module__}.{type(error).__name__}: {str(error)[:300]}"] += 1
         time.sleep(0.02)
     others[f"{name}: gave up"] += 1
-    return None
+    raise GaveUp
 
 
 if __name__ == "__main__":

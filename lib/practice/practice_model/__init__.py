@@ -148,6 +148,6 @@ def start_practice_model(
     ...     model.usage
     0 calls (0 failed), 0 prompt tokens, 0 completion tokens
     """
-    if respond is None:
-        from lib.practice.practice_model.rules import respond
-    return PracticeModel(port, behaviour, respond)
+    from lib.practice.practice_model import rules
+
+    return PracticeModel(port, behaviour, respond or rules.respond)

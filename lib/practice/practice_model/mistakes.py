@@ -43,7 +43,7 @@ def mistake(name: str, request: ChatRequest) -> dict[str, Any]:
     """
     if request.must_call and name in ("not json", "wrong schema"):
         name = {"not json": "bad arguments", "wrong schema": "wrong arguments"}[name]
-    function = request.offered[0]["function"] if request.offered else {"name": "no_such_tool"}
+    function: dict[str, Any] = request.offered[0]["function"] if request.offered else {"name": "no_such_tool"}
     match name:
         case "not json":
             return {"content": _CUT_OFF}

@@ -49,11 +49,11 @@ class Server(ThreadingTCPServer):
         except (OverflowError, TypeError):
             raise InvalidInput(f"port must be a whole number from 0 to 65535, not {shown(port)}.") from None
 
-    def process_request(self, request: socket.socket, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Any) -> None:
         self._open.discard(request)
         super().shutdown_request(request)
 
@@ -63,7 +63,7 @@ class Server(ThreadingTCPServer):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: socket.socket, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news; the default prints a traceback into the reader's notebook."""
 
 

@@ -140,8 +140,8 @@ def _noticed(cue: Cue, match: re.Match[str], clause: str, sentence: str, explici
 
 def _key(cue: Cue, match: re.Match[str], clause: str, sentence: str) -> str:
     if cue.key in known.NAMED:
-        about = known.NAMED[cue.key].search(sentence)
-        named = fold(about[0]) if about else "_".join(_worth_naming(clause)[:2])
+        name = known.NAMED[cue.key].search(sentence)
+        named = fold(name[0]) if name else "_".join(_worth_naming(clause)[:2])
         return cue.key.replace("*", named).strip("_")
     if cue.key not in ("*", "?"):
         return cue.key

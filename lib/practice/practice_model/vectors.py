@@ -3,7 +3,7 @@
 import base64
 import math
 import struct
-from collections import Counter
+from collections import defaultdict
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal
@@ -51,7 +51,7 @@ def spelling_vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
     >>> near > 0.7, far < 0.3
     (True, True)
     """
-    weights: Counter[str] = Counter()
+    weights: defaultdict[str, float] = defaultdict(float)
     for stem in stems(text) or words(text) or [text]:
         weights[f"word {stem}"] += 1
         edged = f" {stem} "

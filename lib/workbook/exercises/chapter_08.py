@@ -4,7 +4,6 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
 
 from lib.workbook.exercises import exercise, wrong
 
@@ -20,7 +19,7 @@ def lesson_key(answer):
     first = answer(dict(REQUEST))
     if not isinstance(first, str) or not re.fullmatch("[0-9a-f]{64}", first):
         wrong(f"return the 64 digits that content_hash returns, not {first!r}.")
-    same: dict[str, tuple[Any, str]] = {
+    same = {
         "request_id": ("77aa", "an id that is new with each request makes every request a miss"),
         "asked_at": (datetime(2026, 3, 2, 10, tzinfo=UTC), "a time makes every request a miss"),
         "user_id": ("tomas", "this lesson is the same for all, and was made from nobody's data"),
@@ -32,17 +31,16 @@ def lesson_key(answer):
             wrong(f"with {field}={value!r} the key becomes another one; {why}.")
     if answer({**REQUEST, "topic": "caf\u00e9"}) != answer({**REQUEST, "topic": "cafe\u0301"}):
         wrong("é can be written as one character or as two. content_hash knows that; your own hash doesn't.")
-    other: dict[str, Any] = {
+    other = {
         "topic": "S3 limits", "level": "expert", "sources": ["price list"], "model": "model-2", "temperature": 1,
         "prompt_version": 8,
     }  # fmt: skip
     for field, value in other.items():
         if answer({**REQUEST, field: value}) == first:
             wrong(f"with {field}={value!r} the key stays the same, and the old answer is served.")
-    swapped = {"topic": REQUEST["level"], "level": REQUEST["topic"]}
     joined = [
         {"sources": ["guideprice list"]}, {"sources": ["guide|price list"]}, {"sources": ["guide, price list"]},
-        {"topic": "S3 pricingbeg", "level": "inner"}, swapped,
+        {"topic": "S3 pricingbeg", "level": "inner"}, {"topic": REQUEST["level"], "level": REQUEST["topic"]},
         {"topic": "guide", "sources": ["price list", "S3 pricing"]},
     ]  # fmt: skip
     for changed in joined:

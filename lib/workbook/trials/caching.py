@@ -143,9 +143,9 @@ def hit_rate(asked: Sequence[Hashable], size: int, policy: str = "lru", *, every
 
 def _next_requests(asked: Sequence[Hashable]) -> list[int]:
     """For each request, when the same content is asked for the next time."""
-    following, seen = [NEVER] * len(asked), {}
+    following, seen = [NEVER] * len(asked), dict.fromkeys(asked, NEVER)
     for number in range(len(asked) - 1, -1, -1):
-        following[number] = seen.get(asked[number], NEVER)
+        following[number] = seen[asked[number]]
         seen[asked[number]] = number
     return following
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def choose_moments(each: int = 5) -> list[dict[str, Any]]:
     """The moments of the comparison: of each person the first of the test, so many that call for a memory and so many
     that call for none."""
-    chosen = defaultdict(list)
+    chosen: defaultdict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
     for moment in load_moments("test"):
         kind = chosen[moment["person"], bool(moment["memories"])]
         if len(kind) < each:

@@ -134,7 +134,7 @@ def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Iterabl
                 answer = partial(model.invoke, [("system", AGENT_PROMPT), *messages])
             turns_ms.append(1000 * timeit.timeit(answer, number=1))
         if trial.strategy in ("background", "hybrid"):
-            times = {"started_at": day(session["started_at"]), "ended_at": day(session["ended_at"])}
+            times: dict[str, Any] = {"started_at": day(session["started_at"]), "ended_at": day(session["ended_at"])}
             log.finish(user_id, session["turns"], details={"session": session["session"]}, **times)
             extract_pending(log, store, model, user_id=user_id, rules=True)
         replayed.append(session)
@@ -175,7 +175,7 @@ def _right(stored: Iterable[tuple[str, int, str, int]], gold: Iterable[dict[str,
         (memory["source_session"], memory["type"], None if memory["type"] == EPISODIC else memory["source_turn"])
         for memory in gold
     ]
-    right = Counter()
+    right: Counter[str] = Counter()
     for session, turn, type_, _ in stored:
         wanted = (session, type_, None if type_ == EPISODIC else turn)
         if wanted in open_gold:

@@ -89,7 +89,7 @@ def workers(
     command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly", f"--concurrency={concurrency}"]
     command += [f"--heartbeat-seconds={heartbeat_seconds}", f"--retry-seconds={retry_seconds}"]
     # Not interrupted with us, by a notebook's stop button: leaving the block stops them.
-    apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
+    apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0), "start_new_session": True}
     with tempfile.TemporaryDirectory(prefix="workbook-workers-", ignore_cleanup_errors=True) as folder:
         printed = Path(folder, "printed.txt")
         with printed.open("ab") as file:

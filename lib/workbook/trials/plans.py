@@ -82,7 +82,7 @@ def plans(by_name: Mapping[str, Plan], *, title: str, alt: str) -> None:
             names.append((y, _broken(step.name)))
             y += 1
         y += 0.4
-    axes.figure.set_size_inches(7, 0.9 + 0.36 * y)
+    axes.figure.figure.set_size_inches(7, 0.9 + 0.36 * y)
     axes.set_yticks([at for at, _ in names], [label for _, label in names], fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(1, 4 * max(plan.read for plan in by_name.values()))

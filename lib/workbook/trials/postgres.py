@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import nbformat
 from nbclient import NotebookClient
@@ -166,7 +166,7 @@ def some_traffic(store: MemoryStore) -> None:
             store.search(f"user_{number % 20}", "facts")
             store.put(f"user_{number % 20}", "facts", "latest", {"content": f"Note {number}."})
         if number % 10 == 0:
-            with store.engine.connect() as connection:
+            with cast(Engine, store.engine).connect() as connection:
                 connection.execute(count, {"since": store.now() - timedelta(days=1)})
 
 

@@ -45,11 +45,11 @@ def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str
             boxes[name] = _box(axes, tables[name], at * (WIDTH + GAP), top, engine)
             top -= LINE * (len(tables[name].columns) + 2.2)
     for name, table in tables.items():
-        for column in table.columns:
-            for key in column.foreign_keys:
+        for source in table.columns:
+            for key in source.foreign_keys:
                 target = key.column.table.name
                 if target in boxes:
-                    (x, y), (to_x, to_y) = boxes[name][column.name], boxes[target][key.column.name]
+                    (x, y), (to_x, to_y) = boxes[name][source.name], boxes[target][key.column.name]
                     back = x > to_x
                     start, end = (x, to_x + WIDTH) if back else (x + WIDTH, to_x)
                     axes.annotate(
@@ -59,7 +59,7 @@ def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str
     axes.set_xlim(-0.3, len(columns) * (WIDTH + GAP) - GAP + 0.3)
     axes.set_ylim(-LINE * height, LINE)
     axes.set_axis_off()
-    axes.figure.set_size_inches(3.4 * len(columns), 0.24 * height + 0.6)
+    axes.figure.figure.set_size_inches(3.4 * len(columns), 0.24 * height + 0.6)
     show_figure(axes, alt)
 
 
