@@ -74,13 +74,12 @@ class WorkerRun:
         self._retry = Retry(self.jobs.retry_seconds if self.wait else 0)
         self._dead_after = MISSED_HEARTBEATS * self.jobs.heartbeat_seconds
 
-    def run(self, each_tick: Callable[[], None] = lambda: None) -> None:
+    def run(self) -> None:
         """Work, and return at the end. Errors: of the job that ended it, without `wait`; lost connections."""
         done = in_thread(self._run_loop)
         try:
             while not (done.done() or self.stop.is_set()):
                 wait([done], timeout=TICK_SECONDS)  # in steps: Ctrl-C doesn't end a wait without an end on Windows
-                each_tick()
         except BaseException:
             self.stop.set()
             raise
@@ -89,7 +88,6 @@ class WorkerRun:
         if not done.done():
             raise DatabaseUnavailable("the database doesn't answer; the worker left without telling it.")
         done.result()
-        each_tick()
 
     def _run_loop(self) -> None:
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
@@ -200,19 +198,19 @@ class WorkerRun:
         """
         with write_transaction(self.jobs.engine) as connection:
             if take_if_free(connection, Lock.TEND_JOBS):
-                manager = app.job_manager
-                for job in await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=self._dead_after):
-                    await self._free(app, job)
+                dead_after = self._dead_after
+                for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=dead_after):
+                    self._free_claim(job)
+                    with suppress(ConnectorException):  # it has ended meanwhile, or the same one waits already
+                        await app.job_manager.retry_job(job)
                 await asyncio.wrap_future(in_thread(self.jobs.sweep))
 
-    async def _free(self, app: App, job: Job) -> None:
-        # The claim needn't lapse. If its owner lives after all, it learns that it has lost it, and stores nothing.
+    def _free_claim(self, job: Job) -> None:
+        """Don't wait until the claim lapses. If its owner lives after all, it learns of it, and stores nothing."""
         session_id = job.task_kwargs.get("session_id")
         session = self.jobs.log.get(session_id) if isinstance(session_id, str) else None
         if session is not None and session.state == "extracting":
             self.jobs.log.give_back(session)
-        with suppress(ConnectorException):  # it has ended by itself meanwhile, or the same one waits already
-            await app.job_manager.retry_job(job)
 
 
 def in_thread(function: Callable[..., Result], *arguments: object) -> "Future[Result]":

@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tqdm.auto import tqdm
-
 from lib.checks import checked_number
 from lib.errors import DatabaseUnavailable, InvalidInput, WorkbookError
 from lib.formation.extraction import extract_pending
@@ -47,22 +45,20 @@ class Jobs(JobQueue):
     1
     """
 
-    def run_waiting(self, *, progress: bool = False) -> JobReport:
+    def run_waiting(self) -> JobReport:
         """Work off what waits now, in this process, and return; also within a notebook's event loop.
 
         What others have in hand, or what is to be tried again later, isn't waited for. When the model can't be
         reached, what was in hand waits again and the error is raised: the others would only fail, too.
-        progress: show a bar.
         """
         report = JobReport()
-        if not self.on_postgres:
-            report.add(extract_pending(self.log, self.store, self.model, rules=self.rules, progress=progress))
-            while self.due:
-                report.add_week(self.consolidate_week(*self.due[0]))
-                self.due.pop(0)
+        if self.on_postgres:
+            WorkerRun(self, report, wait=False).run()
             return report
-        with tqdm(total=self.log.counts()["pending"], unit="session", disable=not progress) as bar:
-            WorkerRun(self, report, wait=False).run(lambda: bar.update(report.sessions - bar.n))
+        report.add(extract_pending(self.log, self.store, self.model, rules=self.rules))
+        while self.due:
+            report.add_week(self.consolidate_week(*self.due[0]))
+            self.due.pop(0)
         return report
 
     def work(
