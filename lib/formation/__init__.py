@@ -5,7 +5,7 @@ remember), `deduplication` (said again, corrected, or new), `procedures` (rules 
 becomes what it shows).
 """
 
-from lib.formation._episodes import users_with_episodes
+from lib.formation._episodes import monday_of, users_with_episodes
 from lib.formation.consolidation import consolidate, merge_near_duplicates
 from lib.formation.deduplication import remember_all
 from lib.formation.extraction import extract_memories, extract_pending
@@ -19,6 +19,7 @@ __all__ = [
     "extract_pending",
     "learn_procedures",
     "merge_near_duplicates",
+    "monday_of",
     "remember_all",
     "users_with_episodes",
 ]

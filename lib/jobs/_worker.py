@@ -6,188 +6,188 @@ that Windows prefers. Each job runs in a thread, too, which the end of the proce
 
 import asyncio
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from procrastinate import App, JobContext, PsycopgConnector, RetryDecision
-from procrastinate.exceptions import ConnectorException, UniqueViolation
-from procrastinate.jobs import Job, Status
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy
-from sqlalchemy import make_url, text
+from procrastinate.worker import Worker
+from sqlalchemy import make_url
 
 from lib.database import QUEUE, Lock, take_if_free, url_of, without_mark
 from lib.database.engine import CONNECT_TIMEOUT_SECONDS
-from lib.database.transactions import autocommit_connection, write_transaction
-from lib.errors import DatabaseUnavailable, WorkbookError
-from lib.formation.extraction import ExtractionReport
-from lib.jobs._queue import CONSOLIDATE, EXTRACT, MAX_TRIES, JobQueue, JobReport, reason
+from lib.database.transactions import write_transaction
+from lib.errors import DatabaseUnavailable
+from lib.jobs._queue import CONSOLIDATE, EXTRACT, MAX_TRIES, JobQueue, JobReport
+
+Result = TypeVar("Result")
 
 WEEKLY, EACH_MONDAY = "workbook:weekly", "0 3 * * 1"  # 03:00; Procrastinate goes by UTC
+# A Monday on which no worker ran at 03:00 is made up for by the next one to start.
+MAX_DELAY = timedelta(days=7)
 MISSED_HEARTBEATS = 3
 TICK_SECONDS = 0.1  # between looks at whether to stop
-EMPTY_SECONDS = 0.5  # between looks at whether anything is left
-PAUSE_SECONDS = 2.0  # before a worker that lost the database starts again
 LAST_SECONDS = 10.0  # for a database to take the last words of a worker that leaves
 
 
+class Retry(BaseRetryStrategy):
+    """Three times as long each time: 3 s, 9 s, 27 s … At once for a job that was only interrupted."""
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+
+    def wait(self, job: Job) -> float:
+        """Seconds until the next try."""
+        return self._seconds * float(3**job.attempts)
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """When to try again; None to give up."""
+        if isinstance(exception, asyncio.CancelledError):
+            return RetryDecision()
+        if job.attempts + 1 >= MAX_TRIES:
+            return None
+        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=self.wait(job)))
+
+
+@dataclass
 class WorkerRun:
-    """One run of a worker, until it is told to stop, loses the database or, without `wait`, has nothing to do."""
+    """One run of a worker, until it is told to stop or loses the database."""
 
-    def __init__(
-        self,
-        jobs: JobQueue,
-        *,
-        report: JobReport,
-        wait: bool = True,
-        concurrency: int = 1,
-        until_empty: bool = False,
-        weekly: bool = False,
-        stop_at_error: bool = False,
-        stop: threading.Event | None = None,
-        say: Callable[[str], None] = lambda line: None,
-    ):
-        self._jobs, self._report, self._say = jobs, report, say
-        self._wait, self._concurrency, self._until_empty, self._weekly = wait, concurrency, until_empty, weekly
-        self._stop_at_error, self._stop = stop_at_error, stop or threading.Event()
+    jobs: JobQueue
+    report: JobReport  # counts what is done
+    wait: bool = True  # for jobs; else it leaves when none is ready, or one fails
+    concurrency: int = 1
+    weekly: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    say: Callable[[str], None] = lambda line: None
+
+    def __post_init__(self) -> None:
         self._error: Exception | None = None
-        self._retry = _Retry(0 if stop_at_error else jobs.retry_seconds)
-        self._dead_after = MISSED_HEARTBEATS * jobs.heartbeat_seconds
+        self._retry = Retry(self.jobs.retry_seconds if self.wait else 0)
+        self._dead_after = MISSED_HEARTBEATS * self.jobs.heartbeat_seconds
 
-    def run(self, each_tick: Callable[[], None] = lambda: None) -> None:
-        """Work, and return at the end. Errors: the first of a job, if it stops at errors; lost connections."""
-        thread = threading.Thread(target=self._run_loop, daemon=True)
-        thread.start()
-        stopping = 0.0  # seconds
+    def run(self) -> None:
+        """Work, and return at the end. Errors: of the job that ended it, without `wait`; lost connections."""
+        done = in_thread(self._run_loop)
         try:
-            while thread.is_alive():
-                thread.join(TICK_SECONDS)  # in steps: Ctrl-C doesn't end a wait without an end on Windows
-                each_tick()
-                stopping += TICK_SECONDS * self._stop.is_set()
-                if stopping > self._jobs.stop_seconds + LAST_SECONDS:
-                    raise DatabaseUnavailable("the database doesn't answer; the worker left without telling it.")
+            while not (done.done() or self.stop.is_set()):
+                wait([done], timeout=TICK_SECONDS)  # in steps: Ctrl-C doesn't end a wait without an end on Windows
         except BaseException:
-            self._stop.set()
-            thread.join(self._jobs.stop_seconds)
+            self.stop.set()
             raise
-        if self._error is not None:
-            raise self._error
+        finally:
+            wait([done], timeout=self.jobs.stop_seconds + LAST_SECONDS)
+        if not done.done():
+            raise DatabaseUnavailable("the database doesn't answer; the worker left without telling it.")
+        done.result()
 
     def _run_loop(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                runner.get_loop().set_exception_handler(
-                    lambda _, event: self._say(f"a job's end could not be stored: {event.get('exception')}")
-                )
-                runner.run(self._serve())
-        except Exception as error:
-            self._error = self._error or error
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.get_loop().set_exception_handler(self._job_lost)
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
-        jobs, app = self._jobs, self._app()
-        async with app.open_async():
-            await self._tend(app)
-            self._working = working = asyncio.create_task(
-                app.run_worker_async(
-                    queues=[QUEUE],
-                    name=f"worker {os.getpid()}",
-                    wait=self._wait,
-                    concurrency=self._concurrency,
-                    delete_jobs="successful",  # what has ended leaves no row with a user's name
-                    listen_notify=jobs.listen,
-                    # Nobody is told that the wait of a job is over.
-                    fetch_job_polling_interval=min(jobs.poll_seconds, jobs.retry_seconds),
-                    update_heartbeat_interval=jobs.heartbeat_seconds,
-                    stalled_worker_timeout=self._dead_after,
-                    shutdown_graceful_timeout=jobs.stop_seconds,
-                    install_signal_handlers=False,  # they would need the main thread, and don't work on Windows
-                )
+        async with self._app().open_async() as app:
+            self._worker = Worker(
+                app,
+                queues=[QUEUE],
+                name=f"worker {os.getpid()}",
+                wait=self.wait,
+                concurrency=self.concurrency,
+                delete_jobs="successful",  # what has ended leaves no row with a user's name
+                listen_notify=self.jobs.listen,
+                # Nobody is told that the wait of a job is over.
+                fetch_job_polling_interval=min(self.jobs.poll_seconds, self.jobs.retry_seconds),
+                update_heartbeat_interval=self.jobs.heartbeat_seconds,
+                stalled_worker_timeout=self._dead_after,
+                shutdown_graceful_timeout=self.jobs.stop_seconds,
+                install_signal_handlers=False,  # they would need the main thread, and don't work on Windows
             )
-            tended = looked = time.monotonic()
+            await self._tend(app)
+            working, tended = asyncio.create_task(self._worker.run()), time.monotonic()
             try:
-                while not working.done() and not self._stop.is_set():
+                while True:
                     await asyncio.wait([working], timeout=TICK_SECONDS)
-                    now = time.monotonic()
-                    if now - tended >= self._dead_after:
-                        tended = now
+                    if working.done() or self._error or self.stop.is_set():
+                        break
+                    if time.monotonic() - tended >= self._dead_after:
+                        tended = time.monotonic()
                         await self._tend(app)
-                    if self._until_empty and now - looked >= EMPTY_SECONDS:
-                        looked = now
-                        if self._nothing_left():
-                            self._stop.set()
             finally:
-                self._leave()
-                await asyncio.wait([working])
-            if not working.cancelled():
-                working.result()
+                self._worker.stop()  # what is in hand is finished
+                await working
+            if self._error is not None:
+                raise self._error
 
     def _app(self) -> App:
-        options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-        options |= self._jobs.engine.dialect.create_connect_args(without_mark(make_url(url_of(self._jobs.engine))))[1]
-        if not self._jobs.listen:
+        options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+        engine = self.jobs.engine
+        options |= engine.dialect.create_connect_args(without_mark(make_url(url_of(engine))))[1]
+        if not self.jobs.listen:
             options["prepare_threshold"] = None
-        # A week, so that a Monday on which no worker ran at 03:00 is made up for by the next one to start.
-        late = timedelta(days=7).total_seconds()
-        app = App(connector=PsycopgConnector(kwargs=options, min_size=1), periodic_defaults={"max_delay": late})
-        retry = self._retry
-        app.task(name=EXTRACT, queue=QUEUE, retry=retry, pass_context=True)(self._extract)
-        app.task(name=CONSOLIDATE, queue=QUEUE, retry=retry, pass_context=True)(self._consolidate)
-        weekly = app.task(name=WEEKLY, queue=QUEUE, retry=retry)(self._week_ended)
-        if self._weekly:
+        connector = PsycopgConnector(kwargs=options, min_size=1)
+        app = App(connector=connector, periodic_defaults={"max_delay": MAX_DELAY.total_seconds()})
+        app.task(name=EXTRACT, queue=QUEUE, retry=self._retry, pass_context=True)(self._extract)
+        app.task(name=CONSOLIDATE, queue=QUEUE, retry=self._retry, pass_context=True)(self._consolidate)
+        weekly = app.task(name=WEEKLY, queue=QUEUE, retry=self._retry)(self._week_ended)
+        if self.weekly:
             app.periodic(cron=EACH_MONDAY)(weekly)
         return app
 
     # --- the tasks. One that has lost its arguments is of a user who was forgotten while it ran. ---
 
     async def _extract(self, context: JobContext, session_id: str | None = None, user_id: str | None = None) -> None:
-        session = None if session_id is None else self._jobs.log.claim(session_id=session_id)
+        session = None if session_id is None else self.jobs.log.claim(session_id=session_id)
         if session is None:
-            return  # done, gone, failed, or in other hands: if those don't finish it, the sweep makes a new job
-        report = ExtractionReport()
+            return  # done, gone, failed, or in other hands: if those don't finish it, `sweep` makes a new job
         try:
-            await _in_thread(self._jobs.extract, session, report)
+            report = await asyncio.wrap_future(in_thread(self.jobs.extract, session))
         except asyncio.CancelledError:  # we have to leave; our thread will find that the claim is lost
-            self._jobs.log.give_back(session)
+            self.jobs.log.give_back(session)
             raise
         except Exception as error:
-            later = self._jobs.postpone(session, error)
-            self._failed(f"session {session.id}", context.job, error, later)
-            if later:
+            again = self.jobs.postpone(session, error)
+            self._job_failed(f"session {session.id}", context.job, error, again)
+            if again:
                 raise
-            report.failed += 1
-        self._report.add(report)
-        if report.failed and (now := self._jobs.log.get(session.id)):
-            self._say(f"session {session.id} is marked failed: {now.error}")
+            self.report.failed += 1
+            return
+        self.report.add(report)
+        if report.failed and (failed := self.jobs.log.get(session.id)):
+            self.say(f"session {session.id} is marked failed: {failed.error}")
 
     async def _consolidate(self, context: JobContext, user_id: str | None = None, week: str | None = None) -> None:
         if user_id is None or week is None:
             return
+        monday = date.fromisoformat(week)
         try:
-            self._report.add_week(await _in_thread(self._jobs.consolidate_week, user_id, date.fromisoformat(week)))
+            self.report.add_week(await asyncio.wrap_future(in_thread(self.jobs.consolidate_week, user_id, monday)))
         except Exception as error:
-            self._failed(f"the week of {week}", context.job, error, context.job.attempts + 1 < MAX_TRIES)
+            self._job_failed(f"the week of {week}", context.job, error, context.job.attempts + 1 < MAX_TRIES)
             raise
 
     async def _week_ended(self, timestamp: int) -> None:
         week = datetime.fromtimestamp(timestamp, UTC).date() - timedelta(days=7)  # by the plan: this may run late
-        await _in_thread(self._jobs.week_ended, week)
+        await asyncio.wrap_future(in_thread(self.jobs.week_ended, week))
 
-    def _failed(self, what: str, job: Job, error: Exception, later: bool) -> None:
-        then = f"again in {self._retry.wait(job):g} s" if later else "given up"
-        self._say(f"{what}: {reason(error)}; {then}")
-        if self._stop_at_error:
+    def _job_failed(self, name: str, job: Job, error: Exception, again: bool) -> None:
+        then = f"again in {self._retry.wait(job):g} s" if again else "given up"
+        self.say(f"{name}: {error!r}; {then}")
+        if not self.wait:
             self._error = self._error or error
-            self._stop.set()
-            self._leave()
+            self._worker.stop()
 
-    def _leave(self) -> None:
-        """Have Procrastinate finish what is in hand, and end; a second time would not let it finish."""
-        if not self._working.cancelling():
-            self._working.cancel()
+    def _job_lost(self, _: asyncio.AbstractEventLoop, event: dict[str, Any]) -> None:
+        """Leave when a job's end could not be stored: as long as we live, nobody else would take it for stalled."""
+        self._error = DatabaseUnavailable(f"a job's end could not be stored: {event.get('exception')}.")
 
     # --- what every worker does for all ---
 
@@ -196,104 +196,33 @@ class WorkerRun:
 
         Not as a job: that would wait behind those that wait, and be as stuck as they are if its worker died.
         """
-        with write_transaction(self._jobs.engine) as connection:
+        with write_transaction(self.jobs.engine) as connection:
             if take_if_free(connection, Lock.TEND_JOBS):
-                manager = app.job_manager
-                for job in await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=self._dead_after):
-                    await self._free(app, job)
-                await _in_thread(self._jobs.sweep)
+                dead_after = self._dead_after
+                for job in await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=dead_after):
+                    self._free_claim(job)
+                    with suppress(ConnectorException):  # it has ended meanwhile, or the same one waits already
+                        await app.job_manager.retry_job(job)
+                await asyncio.wrap_future(in_thread(self.jobs.sweep))
 
-    async def _free(self, app: App, job: Job) -> None:
-        # The claim needn't lapse. If its owner lives after all, it learns that it has lost it, and stores nothing.
+    def _free_claim(self, job: Job) -> None:
+        """Don't wait until the claim lapses. If its owner lives after all, it learns of it, and stores nothing."""
         session_id = job.task_kwargs.get("session_id")
-        session = None if session_id is None else self._jobs.log.get(session_id)
+        session = self.jobs.log.get(session_id) if isinstance(session_id, str) else None
         if session is not None and session.state == "extracting":
-            self._jobs.log.give_back(session)
+            self.jobs.log.give_back(session)
+
+
+def in_thread(function: Callable[..., Result], *arguments: object) -> "Future[Result]":
+    """Call in a thread that the end of the process doesn't wait for: a model may take minutes."""
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # from now on nobody can cancel it, only stop waiting
+
+    def call() -> None:
         try:
-            await app.job_manager.retry_job(job)
-        except UniqueViolation:  # the same one waits already
-            await app.job_manager.finish_job(job, Status.ABORTED, delete_job=True)
-        except ConnectorException:
-            pass  # it has ended by itself meanwhile
-
-    def _nothing_left(self) -> bool:
-        jobs = f"SELECT FROM procrastinate_jobs WHERE queue_name = '{QUEUE}' AND status IN ('todo', 'doing')"
-        with autocommit_connection(self._jobs.engine) as connection:
-            return not connection.scalar(text(f"SELECT EXISTS ({jobs})"))
-
-
-class _Retry(BaseRetryStrategy):
-    """Three times as long each time: 3 s, 9 s, 27 s … At once for a job that was only interrupted."""
-
-    def __init__(self, seconds: float):
-        self._seconds = seconds
-
-    def wait(self, job: Job) -> float:
-        return self._seconds * 3**job.attempts
-
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        if isinstance(exception, asyncio.CancelledError):
-            return RetryDecision(retry_in={"seconds": 0})
-        if job.attempts + 1 >= MAX_TRIES:
-            return None
-        return RetryDecision(retry_in={"seconds": self.wait(job)})
-
-
-def work(
-    jobs: JobQueue, concurrency: int, until_empty: bool, weekly: bool, stop: threading.Event, say: Callable[[str], None]
-) -> None:
-    """As `Jobs.work` says."""
-    report, name = JobReport(), f"worker {os.getpid()}"
-    _ = jobs.model  # now: a model that isn't configured ends us here, and no job has to wait for imports
-    with _stopped_by_signals(stop):
-        say(f"{name} started, {concurrency} at a time")
-        while not stop.is_set():
-            run = WorkerRun(
-                jobs, report=report, concurrency=concurrency, until_empty=until_empty, weekly=weekly, stop=stop, say=say
-            )
-            try:
-                run.run()
-                why = "its connections were lost"
-            except Exception as error:
-                if isinstance(error, WorkbookError) and not isinstance(error, DatabaseUnavailable):
-                    raise
-                why = reason(error)
-            if not stop.is_set():
-                say(f"interrupted, starts again in {PAUSE_SECONDS:g} s: {why}")
-                stop.wait(PAUSE_SECONDS)
-        say(f"{name} stopped: {report.extracted} extracted, {report.failed} failed, {report.weeks} weeks consolidated")
-
-
-@contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]  # the last one on Windows
-    before = {name: signal.signal(getattr(signal, name), lambda *_: stop.set()) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
-
-
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """As asyncio.to_thread, but the end of the loop, or the process, doesn't wait: a model may take minutes."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def settle(end: Callable[[Any], None], value: Any) -> None:
-        if not done.done():
-            end(value)
-
-    def run() -> None:
-        try:
-            outcome = (done.set_result, function(*arguments))
+            future.set_result(function(*arguments))
         except BaseException as error:
-            outcome = (done.set_exception, error)
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, *outcome)
+            future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
-    return await done
+    threading.Thread(target=call, daemon=True).start()
+    return future

@@ -5,16 +5,19 @@ A job is only a nudge. What is done and what isn't, the sessions say (`SessionLo
 were read (`lib.formation.consolidation`): so a job may be lost, or run twice, and nothing is lost or done twice.
 """
 
+import os
+import signal
 import threading
-from collections.abc import Callable
-
-from tqdm.auto import tqdm
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lib.checks import checked_number
-from lib.errors import InvalidInput
+from lib.errors import DatabaseUnavailable, InvalidInput, WorkbookError
 from lib.formation.extraction import extract_pending
 from lib.jobs._queue import JobQueue, JobReport
-from lib.jobs._worker import WorkerRun, work
+from lib.jobs._worker import WorkerRun
+
+PAUSE_SECONDS = 2.0  # before a worker that lost the database starts again
 
 
 class Jobs(JobQueue):
@@ -42,38 +45,33 @@ class Jobs(JobQueue):
     1
     """
 
-    def run_waiting(self, *, progress: bool = False) -> JobReport:
+    def run_waiting(self) -> JobReport:
         """Work off what waits now, in this process, and return; also within a notebook's event loop.
 
         What others have in hand, or what is to be tried again later, isn't waited for. When the model can't be
         reached, what was in hand waits again and the error is raised: the others would only fail, too.
-        progress: show a bar.
         """
         report = JobReport()
-        if not self.on_postgres:
-            report.add(extract_pending(self.log, self.store, self.model, rules=self.rules, progress=progress))
-            while self.due:
-                report.add_week(self.consolidate_week(*self.due[0]))
-                self.due.pop(0)
+        if self.on_postgres:
+            WorkerRun(self, report, wait=False).run()
             return report
-        with tqdm(total=self.log.counts()["pending"], unit="session", disable=not progress) as bar:
-            run = WorkerRun(self, wait=False, stop_at_error=True, report=report)
-            run.run(lambda: bar.update(report.sessions - bar.n))
+        report.add(extract_pending(self.log, self.store, self.model, rules=self.rules))
+        while self.due:
+            report.add_week(self.consolidate_week(*self.due[0]))
+            self.due.pop(0)
         return report
 
     def work(
         self,
         *,
         concurrency: int = 1,
-        until_empty: bool = False,
         weekly: bool = True,
         stop: threading.Event | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         """Be a worker until SIGTERM, SIGINT (Ctrl-C) or `stop`: the job in hand is finished, then it leaves.
 
-        concurrency: jobs at a time, each in a thread. until_empty: leave when there are no jobs any more, waiting,
-            to be tried again or in anybody's hands. weekly: make the weekly jobs; of all workers one does, once.
+        concurrency: jobs at a time, each in a thread. weekly: make the weekly jobs; of all workers one does, once.
         say: gets a line at the start, at the end, and for each failure.
         A lost database doesn't end it: it starts again when there is one. Errors: InvalidInput on SQLite.
         """
@@ -83,4 +81,33 @@ class Jobs(JobQueue):
                 "POSTGRES_URL, or call Jobs(engine).run_waiting(), which does the same work in this process."
             )
         checked_number("concurrency", concurrency, 1, whole=True)
-        work(self, concurrency, until_empty, weekly, stop or threading.Event(), say)
+        report, name, stop = JobReport(), f"worker {os.getpid()}", stop or threading.Event()
+        _ = self.model  # now: a model that isn't configured ends us here, and no job has to wait for imports
+        with _stopped_by_signals(stop):
+            say(f"{name} started, {concurrency} at a time")
+            while not stop.is_set():
+                try:
+                    WorkerRun(self, report, True, concurrency, weekly, stop, say).run()
+                    why = "its connections were lost"
+                except Exception as error:
+                    if isinstance(error, WorkbookError) and not isinstance(error, DatabaseUnavailable):
+                        raise
+                    why = repr(error)
+                if not stop.is_set():
+                    say(f"interrupted, starts again in {PAUSE_SECONDS:g} s: {why}")
+                    stop.wait(PAUSE_SECONDS)
+        say(f"{name} stopped: {report.extracted} extracted, {report.failed} failed, {report.weeks} weeks consolidated")
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]  # the last one on Windows
+    before = {name: signal.signal(getattr(signal, name), lambda *_: stop.set()) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

@@ -85,7 +85,6 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="work off jobs on the PostgreSQL of POSTGRES_URL, until Ctrl-C")
     worker.add_argument("--concurrency", type=int, default=1, metavar="N", help="jobs at a time (default: 1)")
-    worker.add_argument("--until-empty", action="store_true", help="leave when no jobs are left")
     worker.add_argument("--no-weekly", action="store_true", help="don't make the weekly jobs")
     worker.add_argument("--heartbeat-seconds", type=float, default=10, metavar="S", help="the same for all workers")
     worker.add_argument("--retry-seconds", type=float, default=3, metavar="S", help="wait after a first failure")
@@ -273,7 +272,6 @@ def _worker(options: argparse.Namespace) -> int:
     jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds, retry_seconds=options.retry_seconds)
     jobs.work(
         concurrency=options.concurrency,
-        until_empty=options.until_empty,
         weekly=not options.no_weekly,
         stop=stop,
         say=lambda line: print(line, flush=True),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 import openai
 import pytest
 from conftest import ROOT, empty, fresh_schema
+from procrastinate.exceptions import ConnectorException
+from procrastinate.manager import JobManager
 from sqlalchemy import Connection, Engine, event, make_url, text
 
 from lib.database._job_tables import create_job_tables, url_of
@@ -161,7 +162,7 @@ def test_a_conversation_and_its_job_are_stored_together_or_not_at_all(
     jobs = jobs_on(postgres, actor)
     jobs.session_ended("ada", TALK)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(jobs, "_defer", full)
@@ -177,13 +178,15 @@ def test_a_connection_that_is_lost_while_handing_in_leaves_nothing(
 ) -> None:
     jobs = jobs_on(postgres, actor)
 
-    def lose(connection: Connection, session_id: str) -> bool:
-        run(postgres, "SELECT pg_terminate_backend(:pid)", pid=connection.connection.dbapi_connection.info.backend_pid)
-        return True
+    defer = jobs._defer
 
-    monkeypatch.setattr(jobs, "_without_job", lose)
+    def lose(connection: Connection, *arguments: str, **job: str) -> None:
+        run(postgres, "SELECT pg_terminate_backend(:pid)", pid=connection.connection.dbapi_connection.info.backend_pid)
+        defer(connection, *arguments, **job)
+
+    monkeypatch.setattr(jobs, "_defer", lose)
     with pytest.raises(DatabaseUnavailable):
-        jobs.session_ended("ada", TALK, session_id=str(uuid.uuid4()))
+        jobs.session_ended("ada", TALK)
 
     assert rows(postgres) == []
     assert sum(jobs.log.counts().values()) == 0
@@ -196,9 +199,11 @@ def test_handing_in_twice_makes_one_job(postgres: Engine, actor: PracticeModel) 
     jobs.session_ended("ada", TALK, session_id=session_id)
     waiting = len(rows(postgres))
     jobs.run_waiting()
-    jobs.session_ended("ada", TALK, session_id=session_id)
+    jobs.session_ended("ada", TALK, session_id=session_id)  # done long since: its job finds nothing to do
+    again = jobs.run_waiting()
 
     assert waiting == 1
+    assert (again.sessions, actor.usage.calls) == (0, 1)
     assert rows(postgres) == []
 
 
@@ -238,7 +243,7 @@ def test_a_job_that_runs_twice_changes_nothing(postgres: Engine, actor: Practice
     before, calls = jobs.store.search("ada", limit=None), actor.usage.calls
 
     with write_transaction(postgres) as connection:
-        jobs._defer(connection, EXTRACT, "again", {"user_id": "ada", "session_id": session_id})
+        jobs._defer(connection, EXTRACT, "again", user_id="ada", session_id=session_id)
     jobs.run_waiting()
 
     assert rows(postgres) == []
@@ -285,30 +290,37 @@ def test_what_a_dead_worker_had_in_hand_is_free_before_its_claim_lapses(postgres
 
 def test_a_dead_workers_job_gives_way_to_the_same_one_that_waits(postgres: Engine, actor: PracticeModel) -> None:
     jobs = jobs_on(postgres, actor)
-    jobs.session_ended("ada", TALK)
+    session_id = jobs.session_ended("ada", TALK)
     run(postgres, "UPDATE procrastinate_jobs SET status = 'doing'")  # by a worker that is known no more
-    assert jobs.sweep() == 1
+    jobs.session_ended("ada", TALK, session_id=session_id)
+    waiting = rows(postgres)
 
-    report = jobs.run_waiting()
+    report, again = jobs.run_waiting(), jobs.run_waiting()
 
-    assert report.extracted == 1
+    assert [status for status, *_ in waiting] == ["doing", "todo"]
+    assert (report.extracted, again.sessions) == (1, 0)
     assert rows(postgres) == []
 
 
-def test_a_job_of_which_a_living_worker_lost_sight_does_not_hold_its_conversation_up(
-    postgres: Engine, actor: PracticeModel
-) -> None:
-    jobs = jobs_on(postgres, actor, lease_seconds=1)
+def test_a_job_whose_end_could_not_be_stored_is_done_again(postgres: Engine, actor: PracticeModel, monkeypatch) -> None:
+    jobs = jobs_on(postgres, actor)
     jobs.session_ended("ada", TALK)
-    run(postgres, "INSERT INTO procrastinate_workers DEFAULT VALUES")
-    run(postgres, "UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM procrastinate_workers)")
+    actor.behaviour.failures = ["500"]
+    errors, retry_job = [ConnectorException("the connection is gone")], JobManager.retry_job
 
-    at_once = jobs.sweep()
-    run(postgres, "UPDATE procrastinate_events SET at = now() - interval '2 seconds'")
-    later = jobs.sweep()
+    async def lose_once(manager: JobManager, *arguments: object, **options: object) -> None:
+        if errors:
+            raise errors.pop()
+        await retry_job(manager, *arguments, **options)
 
-    assert (at_once, later) == (0, 1)
-    assert [status for status, *_ in rows(postgres)] == ["doing", "todo"]
+    monkeypatch.setattr(JobManager, "retry_job", lose_once)
+    monkeypatch.setattr("lib.jobs.jobs.PAUSE_SECONDS", 0.1)
+    with working(jobs) as lines:
+        drain(jobs, progress=False, timeout_seconds=20)
+        wait_until(lambda: not rows(postgres))
+
+    assert jobs.log.counts()["extracted"] == 1
+    assert any("end could not be stored: the connection is gone" in line for line in lines)
 
 
 def test_a_model_that_cannot_be_reached_is_asked_again_after_longer_and_longer(
@@ -344,7 +356,8 @@ def test_after_many_tries_it_is_marked_failed_with_the_reason_and_can_be_tried_a
     session_id = jobs.session_ended("ada", TALK)
     actor.behaviour.failures = ["500"] * MAX_TRIES
 
-    jobs.work(until_empty=True, weekly=False, say=lambda line: None)
+    with working(jobs):
+        wait_until(lambda: jobs.log.counts()["failed"] and not rows(postgres))
     failed, left = jobs.log.get(session_id), rows(postgres)
     jobs.log.retry_failed()
     report = jobs.run_waiting()
@@ -376,9 +389,9 @@ def test_answers_that_cannot_be_used_fail_the_conversation_and_are_told(postgres
     jobs = jobs_on(postgres, actor)
     session_id = jobs.session_ended("ada", TALK)
     actor.behaviour.answers = ["not json", "not json"]
-    lines = []
 
-    jobs.work(until_empty=True, weekly=False, say=lines.append)
+    with working(jobs) as lines:
+        wait_until(lambda: not rows(postgres))
 
     assert jobs.log.get(session_id).state == "failed"
     assert f"session {session_id} is marked failed" in lines[1] and "could not be used" in lines[1]
@@ -489,7 +502,9 @@ def test_two_workers_make_the_weekly_jobs_once(postgres: Engine, actor: Practice
             stop.set()
         for end in done:
             end.result(timeout=20)
-    jobs.work(until_empty=True, say=lambda line: None)
+    with working(jobs, weekly=True):
+        wait_until(lambda: count(postgres, "procrastinate_workers") == 1)
+        time.sleep(0.3)
 
     with autocommit_connection(postgres) as connection:
         defers = connection.scalar(text("SELECT count(*) FROM procrastinate_periodic_defers"))
@@ -585,8 +600,9 @@ def test_a_worker_that_loses_its_database_connections_goes_on(postgres: Engine, 
     victim.dispose()
 
 
-def test_a_worker_whom_others_took_for_dead_goes_on(postgres: Engine, actor: PracticeModel) -> None:
+def test_a_worker_whom_others_took_for_dead_goes_on(postgres: Engine, actor: PracticeModel, monkeypatch) -> None:
     jobs = jobs_on(postgres, actor)
+    monkeypatch.setattr("lib.jobs.jobs.PAUSE_SECONDS", 0.1)
 
     with working(jobs) as lines:
         wait_until(lambda: count(postgres, "procrastinate_workers") == 1)
@@ -603,7 +619,7 @@ def test_a_number_of_jobs_at_a_time_that_makes_no_sense_is_named(
     postgres: Engine, actor: PracticeModel, concurrency: object
 ) -> None:
     with pytest.raises(InvalidInput, match="concurrency must be"):
-        jobs_on(postgres, actor).work(concurrency=concurrency, until_empty=True)
+        jobs_on(postgres, actor).work(concurrency=concurrency)
 
 
 def test_jobs_are_found_without_listening_as_behind_a_pooler(postgres: Engine, actor: PracticeModel) -> None:
