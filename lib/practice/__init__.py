@@ -6,4 +6,6 @@ needs the other, so each is imported by its own name.
 
 from lib.practice._postgres_programs import find_binaries
 
-__all__ = ["find_binaries"]
+__all__ = [
+    "find_binaries",
+]
