@@ -30,6 +30,7 @@ WHEN_TO_RECALL = (
 )
 START_NAMESPACES = (PROCEDURES, PREFERENCES, GOALS, FACTS, STRUGGLES, EPISODES)
 START_BUDGET = 1000  # tokens of the system prompt, about
+START_LIMIT = 100  # memories that may be in it; the budget decides how many are
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Conversation:
             return proactive_prompt(self.role, proactive_memories(self.store, self.user_id, text))
         if self._start is None:  # later turns keep it: a prompt that stays the same is cheaper (chapter 08)
             options: dict[str, Any] = {"namespaces": START_NAMESPACES, "budget_tokens": self.budget_tokens}
-            self._start = build_system_prompt(self.store, self.user_id, self.role, limit=100, **options)
+            self._start = build_system_prompt(self.store, self.user_id, self.role, limit=START_LIMIT, **options)
         return self._start
 
     def _with_tool(self, messages: list[tuple[str, str]]) -> Answer:

@@ -1,4 +1,4 @@
-"""From a URL to an engine: pools, SQLite's settings, tables, transactions, and the row they hold first."""
+"""From a URL to an engine: pools, SQLite's settings, and making the tables."""
 
 import sqlite3
 import uuid

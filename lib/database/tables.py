@@ -1,4 +1,7 @@
-"""The tables: users, memories with their versions and archive, sessions, cached content; alike on both databases."""
+"""The tables: users, memories with their versions and archive, conversations; alike on both databases.
+
+Those of the search's index and of the cache are in `_derived_tables`, what the database does by itself in `_triggers`.
+"""
 
 import os
 import threading

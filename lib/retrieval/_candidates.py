@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 BY_WORDS, BY_VECTOR = 150, 120  # candidates of each kind, at least; more where more memories are asked for
 # Rows that a search by words looks at. Rare words come first, so what is left out holds nothing but common ones.
-LOOKED_AT = 2_000
-MAX_TERMS = 100  # of a query, the rarest: a whole page may be pasted, and SQLite takes 500 parts of a statement
+MAX_ROWS_READ = 2_000
+MAX_QUERY_TERMS = 100  # of a query, the rarest: a whole page may be pasted, and SQLite takes 500 parts of a statement
 FEW_SAMPLED = 25  # memories of the sample with a term: up to here, all are counted
 
 _matrices = Matrices()
@@ -192,9 +192,9 @@ def by_words(
     parameters: dict[str, Any] = {"user_id": user_id}
     looked_at = 0
     for term in sorted(counts, key=lambda term: (counts[term], term)):  # rare terms first
-        if len(parts) == MAX_TERMS:
+        if len(parts) == MAX_QUERY_TERMS:
             break
-        if not counts[term] or (parts and looked_at + counts[term] > LOOKED_AT):
+        if not counts[term] or (parts and looked_at + counts[term] > MAX_ROWS_READ):
             continue
         looked_at += counts[term]
         parameters |= {f"told{len(parts)}": idfs[term], f"token{len(parts)}": token(user_id, term)}

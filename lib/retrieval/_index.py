@@ -30,7 +30,7 @@ SAMPLED_ONE_IN = 32  # memories: to count a term in 30,000 of them takes as long
 CHUNK = 256  # memories that are embedded and written at once
 SHOW_PROGRESS_FROM = 200  # memories
 MAX_CONTENT_LENGTH = 50_000  # characters of a memory by which it is found
-MAX_TERMS = 10_000  # of a memory and its neighbours; three times as many would be too many for a tsvector
+MAX_MEMORY_TERMS = 10_000  # of a memory and its neighbours; three times as many would be too many for a tsvector
 MANY = 1000  # memories: after so many, PostgreSQL's statistics are renewed
 # A memory in a conversation is found by its neighbours' words too: a question stands before its answer.
 NEIGHBOUR_COUNTS = {0: 1.0, -1: 2 / 3, 1: 1 / 3, -2: 1 / 3}
@@ -198,7 +198,7 @@ def _entries(
 def _entry(
     user_id: str, row: _Indexable, terms: dict[str, float], digest: str, vector: "np.ndarray[Any, Any]", model: str
 ) -> dict[str, Any]:
-    terms = {term: round(count, 2) for term, count in islice(terms.items(), MAX_TERMS)}
+    terms = {term: round(count, 2) for term, count in islice(terms.items(), MAX_MEMORY_TERMS)}
     tokens = sorted({token(user_id, term) for term in terms})
     if int(digest, 16) % SAMPLED_ONE_IN == 0:
         tokens += [sample_token(each) for each in tokens]

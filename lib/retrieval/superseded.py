@@ -10,7 +10,7 @@ from lib.store.namespaces import EPISODIC, TYPES
 from lib.store.values import topics_of
 from lib.text_terms import words
 
-LOOKED_AT = 30  # of the ranking's top
+MAX_COMPARED = 30  # of the ranking's top
 # Cosine from which two memories of one namespace are about one thing: if they also have a topic in common, or if
 # their keys are alike but for numbers (exam_date, exam_date_2). Measured on the people in data/.
 SAME_WITH_TOPIC, SAME_WITH_KEY = 0.75, 0.35
@@ -29,7 +29,7 @@ def newer_versions(ranked: Ranked) -> Ranked:
     """
     import numpy as np
 
-    order = sorted(range(len(ranked)), key=lambda i: -ranked[i][1].score)[:LOOKED_AT]
+    order = sorted(range(len(ranked)), key=lambda i: -ranked[i][1].score)[:MAX_COMPARED]
     if len(order) < 2:
         return ranked
     vectors = np.stack([candidate.vector for candidate, _ in ranked])

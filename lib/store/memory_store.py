@@ -91,6 +91,7 @@ class MemoryStore:
         user_id, namespace, key: not empty, at most 50, 100 and 200 characters. An unknown user is added.
         value: a JSON object of at most 10 MB. The whole value is replaced, not merged.
         expires_at: aware; from then on the memory is not found. None: it stays, whatever an earlier put said.
+        Two writers of one key: the second waits for the first, and its value stays; the first one is in the history.
         Errors: InvalidInput, before anything is stored.
         """
         canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()), expires_at)
@@ -246,7 +247,11 @@ class MemoryStore:
         return bring_back(self._engine, user_id, namespace, key, self._now())
 
     def forget_user(self, user_id: str) -> Forgotten:
-        """Delete the user and every row about them, in every table; in one transaction."""
+        """Delete the user and every row about them, in every table; in one transaction.
+
+        What stays: content of the cache that is nobody's (`SHARED`), a job that is running just now, without its name,
+        and what this process has in memory of their vectors, until others take the room.
+        """
         return delete_user(self._engine, user_id)
 
     def _row(
@@ -288,5 +293,5 @@ class _StoreInTransaction(MemoryStore):
     def delete(self, user_id: str, namespace: str, key: str) -> bool:
         identity = check_address(user_id, namespace, key)
         with autocommit_connection(self._engine) as connection:
-            hold_user(connection, user_id)  # before the memory, as all who go on to further rows: see there
+            hold_user(connection, user_id)  # before the memory, as all who hold more than one row
         return super().delete(**identity)

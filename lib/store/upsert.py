@@ -1,4 +1,4 @@
-"""Writing memories: insert, or update the one with the same key, in one statement."""
+"""Writing a memory: insert, or update the one with the same key, in one statement. (A batch: `_batches`.)"""
 
 from typing import Any
 

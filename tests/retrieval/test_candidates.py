@@ -128,7 +128,7 @@ def test_the_memories_that_match_the_most_come_first_and_of_equals_the_newer(
 def test_common_words_are_left_out_where_rare_ones_have_found_enough(
     store: MemoryStore, engine: Engine, embedder: WordEmbedder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "LOOKED_AT", 10)
+    monkeypatch.setattr(candidates, "MAX_ROWS_READ", 10)
     fill(store, embedder, *(f"tea number{n}" for n in range(9)), "rum", "rum and tea")
 
     assert of_words(engine, clock, ["tea", "rum"]) == ["rum and tea", "rum"]
