@@ -19,7 +19,8 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """
     head, *body = [_table_row(tag, cells) for tag, cells in [("th", columns), *(("td", row) for row in rows)]]
     table = f'<table style="{_TABLE}"><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
-    return f'<div style="overflow-x:auto">{table}</div>'
+    # The line ends there, because JupyterLab shows the first one of an output that is folded away.
+    return f'<div style="overflow-x:auto">\n{table}</div>'
 
 
 def _table_row(tag: str, cells: Sequence[Any]) -> str:

@@ -98,6 +98,16 @@ def test_what_a_reader_is_asked_to_predict_is_folded_away(chapter):
     assert all(cell["outputs"] for cell in asked)
 
 
+def test_the_first_line_of_a_folded_output_tells_nothing(chapter):
+    """JupyterLab shows it, of the HTML if there is any."""
+    for cell in cells(chapter, "code"):
+        if "predict" in cell["metadata"].get("tags", []):
+            for output in cell["outputs"]:
+                data = output.get("data", {})
+                shown = data.get("text/html", data.get("text/plain", output.get("text", "")))
+                assert re.fullmatch(r"(<div[^>]*>)?", "".join(shown).splitlines()[0]), source(cell)
+
+
 def test_links_to_files_lead_somewhere(notebook):
     for cell in cells(notebook, "markdown"):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", source(cell)):

@@ -41,7 +41,8 @@ def show_figure(axes: Axes, alt: str) -> None:
     axes.figure.figure.savefig(png, format="png", dpi=100, bbox_inches="tight")
     plt.close(axes.figure.figure)
     picture = base64.b64encode(png.getvalue()).decode()
-    html = f'<img alt="{escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}">'
+    # JupyterLab shows the first line of a folded output, and the text would tell what the reader is to guess.
+    html = f'<div>\n<img alt="{escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}"></div>'
     display({"text/html": html, "image/png": picture, "text/plain": alt}, raw=True)
 
 
