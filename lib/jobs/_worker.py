@@ -187,7 +187,9 @@ class WorkerRun:
 
     def _job_lost(self, _: asyncio.AbstractEventLoop, event: dict[str, Any]) -> None:
         """Leave when a job's end could not be stored: as long as we live, nobody else would take it for stalled."""
-        self._error = DatabaseUnavailable(f"a job's end could not be stored: {event.get('exception')}.")
+        error = event.get("exception")
+        cause = getattr(error, "__cause__", None) or error  # Procrastinate's own says "Database error", and no more
+        self._error = self._error or DatabaseUnavailable(f"a job's end could not be stored: {cause!r}.")
 
     # --- what every worker does for all ---
 
