@@ -189,7 +189,7 @@ class WorkerRun:
         """Leave when a job's end could not be stored: as long as we live, nobody else would take it for stalled."""
         error = event.get("exception")
         cause = getattr(error, "__cause__", None) or error  # Procrastinate's own says "Database error", and no more
-        self._error = self._error or DatabaseUnavailable(f"a job's end could not be stored: {cause!r}.")
+        self._error = self._error or DatabaseUnavailable(f"a job's end could not be stored: {cause}.")
 
     # --- what every worker does for all ---
 
