@@ -396,8 +396,8 @@ def let_go(workers: list[Worker]) -> list[str]:
     return [worker.said() for worker in workers]
 
 
-def test_eight_processes_ask_at_once_for_one_generation_and_all_their_hits_are_counted(database_url: str) -> None:
-    workers = [Worker(database_url, hits=200) for _ in range(8)]
+def test_eight_processes_ask_at_once_for_one_generation_and_ten_thousand_hits_are_counted(database_url: str) -> None:
+    workers = [Worker(database_url, hits=1250) for _ in range(8)]
     assert {worker.said() for worker in workers} == {"ready"}
 
     said = let_go(workers)
@@ -405,7 +405,7 @@ def test_eight_processes_ask_at_once_for_one_generation_and_all_their_hits_are_c
     engine = connect(database_url)
     assert Counter(line.split()[0] for line in said)["miss"] == 1
     assert len({line.split()[1] for line in said}) == 1, "all were served what one of them made"
-    assert rows(engine, "access_count") == [8 * 200 + 7]
+    assert rows(engine, "access_count") == [10_000 + 7]
     engine.dispose()
 
 

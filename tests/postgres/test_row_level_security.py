@@ -231,7 +231,7 @@ def test_a_thousand_attempts_on_the_rows_of_another_return_nothing_and_change_no
 def test_the_same_sql_of_who_is_not_bound_does_read_and_change_them(two_users: Engine) -> None:
     chance = random.Random(1)
 
-    for _ in range(10):
+    for _ in range(30):
         for query in queries(chance):
             found = sql_outcome(two_users, query)
             assert SECRET in found or "bob" in found, query
