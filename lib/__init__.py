@@ -9,9 +9,9 @@ try:
     from lib.cache.content_cache import ContentCache
     from lib.cache.metrics import CacheMetrics
     from lib.cache.scope import SHARED, Scope, for_user
-    from lib.database import CachedContent
+    from lib.database import ArchivedMemory, CachedContent
     from lib.database.engine import connect, create_tables
-    from lib.database.tables import ArchivedMemory, Base, ConversationSession, Memory, User, utcnow
+    from lib.database.tables import Base, ConversationSession, Memory, User, utcnow
     from lib.errors import (
         ClaimLost,
         DatabaseUnavailable,
@@ -25,11 +25,13 @@ try:
         TablesMissing,
         WorkbookError,
     )
+    from lib.formation import FinishedSession
     from lib.formation.session_log import SessionLog
     from lib.postgres.row_level_security import as_user, disable_row_level_security, enable_row_level_security
     from lib.retrieval.scored_memory import ScoredList, ScoredMemory
     from lib.retrieval.search import Weights, reembed, retrieve
-    from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
+    from lib.store import ArchivedItem, MemoryVersion
+    from lib.store.items import Forgotten, MemoryItem, MemoryList
     from lib.store.memory_store import MemoryStore
 except ModuleNotFoundError as error:
     if (error.name or "lib").split(".")[0] == "lib":

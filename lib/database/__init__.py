@@ -1,15 +1,22 @@
 """The database: its tables, engines that reach it, transactions on it. SQLite and PostgreSQL, by one code.
 
 Read in this order: `tables` (what is stored), `engine` (from a URL to a connection pool), `transactions`.
-Depth: `_derived_tables` (the search index, cached content), `_triggers` (history kept by the database), `_urls` and
-`_poolers` (what a URL means), `_outages` (what errors mean), `_user_binding` (engines of one user), `_job_tables`
-(Procrastinate's), `_locks`.
+Depth: `_side_tables` (earlier values, the archive, the search index, cached content), `_triggers` (history kept by the
+database), `_urls` and `_poolers` (what a URL means), `_outages` (what errors mean), `_user_binding` (engines of one
+user), `_job_tables` (Procrastinate's), `_locks`.
 """
 
-from lib.database._derived_tables import CONTENT_TYPE_LENGTH, CachedContent, CacheLease, IndexedMemory
 from lib.database._job_tables import QUEUE, check_job_tables, create_job_tables, delete_jobs, url_of
 from lib.database._locks import Lock, take_if_free, wait_for
 from lib.database._poolers import is_marked, is_pooled, without_mark
+from lib.database._side_tables import (
+    CONTENT_TYPE_LENGTH,
+    ArchivedMemory,
+    CachedContent,
+    CacheLease,
+    IndexedMemory,
+    PastVersion,
+)
 from lib.database._urls import configured_url, parse_url, safe
 from lib.database._user_binding import (
     MISSING_RIGHT,
@@ -29,11 +36,13 @@ __all__ = [
     "QUEUE",
     "TOKENS_VIEW",
     "USER_SETTING",
+    "ArchivedMemory",
     "BoundUser",
     "CacheLease",
     "CachedContent",
     "IndexedMemory",
     "Lock",
+    "PastVersion",
     "autocommit_connection",
     "bound",
     "bound_engine",

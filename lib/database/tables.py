@@ -1,6 +1,6 @@
 """The tables: users, memories with their versions and archive, conversations; alike on both databases.
 
-Those of the search's index and of the cache are in `_derived_tables`, what the database does by itself in `_triggers`.
+Those of the search's index and of the cache are in `_side_tables`, what the database does by itself in `_triggers`.
 """
 
 import os
@@ -15,7 +15,6 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     String,
@@ -169,41 +168,6 @@ class Memory(Base):
         Index("ix_memory_newest_in_namespace", "user_id", "namespace", updated_at.desc(), id.desc()),
         Index("ix_memory_newest_of_user", "user_id", updated_at.desc(), id.desc()),
     )
-
-
-class PastVersion(Base):
-    """A value that a memory had before; written by a trigger: see lib.database._triggers."""
-
-    __tablename__ = "memory_versions"
-
-    id: Mapped[int] = mapped_column(RowNumber, Identity(), primary_key=True)
-    memory_id: Mapped[str] = mapped_column(UUIDText, ForeignKey("memories.id", ondelete="CASCADE"))
-    user_id: Mapped[str] = mapped_column(String(USER_ID_LENGTH))
-    value: Mapped[dict[str, Any]]
-    written_at: Mapped[datetime]
-    replaced_at: Mapped[datetime]
-
-    __table_args__ = (Index("ix_memory_version", "memory_id", "id"),)
-
-
-class ArchivedMemory(Base):
-    """A memory that was moved out of the way: no search finds it, and it can be brought back: `MemoryStore.archive`."""
-
-    __tablename__ = "archived_memories"
-
-    id: Mapped[str] = mapped_column(UUIDText, primary_key=True)  # the memory's own
-    user_id: Mapped[str] = _user_id_column()
-    namespace: Mapped[str] = mapped_column(String(NAMESPACE_LENGTH))
-    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
-    value: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
-    expires_at: Mapped[datetime | None]  # the archive keeps nothing for longer than was promised
-    archived_at: Mapped[datetime] = mapped_column()
-    reason: Mapped[str] = mapped_column(Text)
-
-    # Not unique by address: what is remembered anew may be archived again.
-    __table_args__ = (Index("ix_archived_memory_newest_of_user", "user_id", archived_at.desc(), id.desc()),)
 
 
 class ConversationSession(Base):

@@ -6,6 +6,7 @@ becomes what it shows).
 """
 
 from lib.formation._episodes import monday_of, users_with_episodes
+from lib.formation._session_rows import FinishedSession, SessionList
 from lib.formation.consolidation import consolidate, merge_near_duplicates
 from lib.formation.deduplication import remember_all
 from lib.formation.extraction import extract_memories, extract_pending
@@ -13,6 +14,8 @@ from lib.formation.procedures import learn_procedures
 from lib.formation.session_log import SessionLog
 
 __all__ = [
+    "FinishedSession",
+    "SessionList",
     "SessionLog",
     "consolidate",
     "extract_memories",

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from lib.database.tables import Memory, as_utc
 from lib.database.transactions import autocommit_connection
 from lib.errors import InvalidInput, shown
-from lib.store.items import ArchivedItem, MemoryItem
+from lib.store import ArchivedItem
+from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import EPISODES
 from lib.store.values import topics_of

@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, func, select, text, update
@@ -11,7 +13,8 @@ from lib.checks import checked_number
 from lib.database.tables import SESSION_STATES, USER_ID_LENGTH, ConversationSession
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.store.items import FinishedSession, SessionList
+from lib.html_table import RecordList
+from lib.store.items import when
 from lib.store.values import check_name, prepare
 
 SPEAKERS = ("user", "assistant")
@@ -33,6 +36,38 @@ _COLUMNS = (
 finished_sessions = select(*[sessions.c[name] for name in _COLUMNS]).where(sessions.c.state.is_not(None))
 # Written out, because a database takes a partial index only for a condition that it can read when it plans.
 MAY_BE_CLAIMED = text("state IN ('pending', 'extracting')")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSession:
+    """One conversation that is over, as it was when it was read."""
+
+    id: str  # a UUID
+    user_id: str
+    started_at: datetime  # aware, UTC
+    ended_at: datetime  # aware, UTC
+    transcript: list[dict[str, Any]] = field(hash=False)  # dicts with turn, speaker and text
+    state: str  # pending, extracting, extracted or failed
+    attempts: int  # how often it was claimed
+    error: str | None  # why it failed last
+    summary: str | None
+    details: dict[str, Any] = field(hash=False)
+
+    def _repr_html_(self) -> str:
+        return SessionList([self])._repr_html_()
+
+
+class SessionList(RecordList[FinishedSession]):
+    """A list of conversations. In a notebook it shows as a table."""
+
+    columns = ("user_id", "ended_at (UTC)", "turns", "state", "attempts", "summary or error")
+    nothing = "no sessions"
+
+    @staticmethod
+    def row(record: FinishedSession) -> tuple[Any, ...]:
+        result = record.error or record.summary or ""
+        ended_at, turns = when(record.ended_at), len(record.transcript)
+        return record.user_id, ended_at, turns, record.state, record.attempts, result
 
 
 def insert_or_complete(connection: Connection, row: dict[str, Any], given: Iterable[str]) -> None:

@@ -10,10 +10,10 @@ from tqdm.auto import tqdm
 
 from lib.checks import checked_number
 from lib.errors import ClaimLost, ExtractionFailed, InvalidInput
+from lib.formation._session_rows import FinishedSession
 from lib.formation.deduplication import Remembered, check_memory, remember_all
 from lib.formation.session_log import SessionLog
 from lib.llm.structured_output import ask
-from lib.store.items import FinishedSession
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import MEANINGS, PREFERENCES, PROCEDURAL, SEMANTIC, TYPES
 

@@ -14,6 +14,7 @@ from lib.errors import ClaimLost, InvalidInput
 from lib.formation._session_rows import (
     MAX_COUNT,
     MAY_BE_CLAIMED,
+    FinishedSession,
     SessionQueries,
     checked_conversation,
     checked_id,
@@ -26,7 +27,6 @@ from lib.formation._session_rows import (
     still_claimed,
 )
 from lib.store import of_user
-from lib.store.items import FinishedSession
 from lib.store.values import check_name, prepare
 
 ERROR_LENGTH = 2000  # characters of a reason that are kept

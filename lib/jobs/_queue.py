@@ -16,12 +16,11 @@ from lib.database import QUEUE, check_job_tables, is_marked
 from lib.database.tables import as_utc, utcnow
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import DatabaseUnavailable
-from lib.formation import monday_of, users_with_episodes
+from lib.formation import FinishedSession, monday_of, users_with_episodes
 from lib.formation.consolidation import Consolidated, consolidate
 from lib.formation.extraction import MAX_CLAIMS, ExtractionReport, extract_claimed
 from lib.formation.session_log import SessionLog
 from lib.llm.chat_model import chat_model
-from lib.store.items import FinishedSession
 from lib.store.memory_store import MemoryStore
 
 if TYPE_CHECKING:

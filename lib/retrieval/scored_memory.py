@@ -1,8 +1,8 @@
 """Memories with their scores, and how each score came about."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from lib.html_table import RecordList
 from lib.retrieval._explanation import PARTS, Explanation
 from lib.store.items import MemoryItem, MemoryList
 
@@ -23,26 +23,33 @@ class ScoredMemory:
         return ScoredList([self]).explain()
 
     def __repr__(self) -> str:
-        return repr(MemoryList([self.item]))
+        return repr(ScoredList([self]))
 
     def _repr_html_(self) -> str:
-        return MemoryList([self.item])._repr_html_()
+        return ScoredList([self])._repr_html_()
 
 
-class ScoredList(list[ScoredMemory]):
+class ScoredList(RecordList[ScoredMemory]):
     """Retrieved memories, best first. In a notebook it shows as a table, without scores; `explain()` shows those.
 
     (They differ in the last digits from one processor to another.)
     """
+
+    columns = MemoryList.columns
+    nothing = MemoryList.nothing
 
     @property
     def items(self) -> MemoryList:
         """The memories without their scores."""
         return MemoryList(scored.item for scored in self)
 
-    def __getitem__(self, index: Any) -> Any:
-        chosen = super().__getitem__(index)
-        return ScoredList(chosen) if isinstance(index, slice) else chosen
+    @staticmethod
+    def row(record: ScoredMemory) -> tuple[str, ...]:
+        return MemoryList.row(record.item)
+
+    @classmethod
+    def line(cls, record: ScoredMemory) -> str:
+        return MemoryList.line(record.item)
 
     def explain(self) -> Explanation:
         """Show the parts of all scores as a table and as bars."""
@@ -57,9 +64,3 @@ class ScoredList(list[ScoredMemory]):
                 for scored in self
             ]
         )
-
-    def __repr__(self) -> str:
-        return repr(self.items)
-
-    def _repr_html_(self) -> str:
-        return self.items._repr_html_()

@@ -7,13 +7,14 @@ Depth: `_batches` (how put_many writes), `_history` and `_archive` (reading what
 `_json_conditions` and `_found_by_id` (conditions in the SQL of each database).
 """
 
+from lib.store._archive import ArchivedItem
 from lib.store._found_by_id import of_user
-from lib.store.items import ArchivedItem, FinishedSession, Forgotten, MemoryItem, MemoryList, MemoryVersion
+from lib.store._history import MemoryVersion
+from lib.store.items import Forgotten, MemoryItem, MemoryList
 from lib.store.memory_store import MemoryStore
 
 __all__ = [
     "ArchivedItem",
-    "FinishedSession",
     "Forgotten",
     "MemoryItem",
     "MemoryList",

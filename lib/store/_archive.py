@@ -1,17 +1,20 @@
 """Memories moved out of the way: in no search any more, kept as they were, brought back on request."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Text, and_, delete, insert, literal, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, Memory, UTCDateTime
+from lib.database import ArchivedMemory
+from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, Memory, UTCDateTime
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
+from lib.html_table import RecordList
 from lib.store._found_by_id import of_user
 from lib.store.filters import not_lapsed, page
-from lib.store.items import ArchivedItem, ArchivedList
+from lib.store.items import MemoryItem, MemoryList, when
 from lib.store.values import check_address, check_name, check_text, prepare
 
 BATCH = 500  # addresses in one statement
@@ -20,6 +23,29 @@ _memories, _archived = Memory.__table__, ArchivedMemory.__table__
 _KEPT = ("id", "user_id", "namespace", "key", "value", "created_at", "updated_at", "expires_at")
 _item = [_archived.c[name] for name in (*_KEPT[1:], "archived_at", "reason")]
 _newest_first = (_archived.c.archived_at.desc(), _archived.c.id.desc())
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedItem(MemoryItem):
+    """One memory of the archive, with when and why it went there."""
+
+    archived_at: datetime | None = None  # aware, UTC
+    reason: str = ""
+
+    def _repr_html_(self) -> str:
+        return ArchivedList([self])._repr_html_()
+
+
+class ArchivedList(RecordList[ArchivedItem]):
+    """Memories of the archive. In a notebook it shows as a table."""
+
+    columns = ("namespace", "key", "value", "archived_at (UTC)", "reason")
+    nothing = "no memories"
+    line = MemoryList.line
+
+    @staticmethod
+    def row(record: ArchivedItem) -> tuple[str, ...]:
+        return *MemoryList.row(record)[:3], when(record.archived_at), record.reason
 
 
 def move_out(

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete
 
-from lib.database import CachedContent, CacheLease, delete_jobs
-from lib.database.tables import NAMESPACE_LENGTH, USER_ID_LENGTH, ArchivedMemory, ConversationSession, Memory, User
+from lib.database import ArchivedMemory, CachedContent, CacheLease, delete_jobs
+from lib.database.tables import NAMESPACE_LENGTH, USER_ID_LENGTH, ConversationSession, Memory, User
 from lib.database.transactions import hold_user, write_transaction
 from lib.store._history import delete_versions
 from lib.store.items import Forgotten

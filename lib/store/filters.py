@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Select, func, or_
 
 from lib.checks import checked_number
-from lib.database.tables import NAMESPACE_LENGTH, ArchivedMemory, Memory, as_utc
+from lib.database import ArchivedMemory
+from lib.database.tables import NAMESPACE_LENGTH, Memory, as_utc
 from lib.errors import InvalidInput, shown
 from lib.store._found_by_id import of_user as of_user
 from lib.store._json_conditions import Scalar, field_equals, list_has_any, number_at_least, text_contains

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime
 from typing import Any
 
@@ -13,12 +14,12 @@ from lib.database import may_join
 from lib.database.tables import USER_ID_LENGTH, Memory, as_utc, new_id, utcnow
 from lib.database.transactions import add_user, autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.store._archive import archived_memories, bring_back, move_out
+from lib.store._archive import ArchivedList, archived_memories, bring_back, move_out
 from lib.store._batches import batches, tell_planner, upsert_batch
-from lib.store._history import versions_of
+from lib.store._history import VersionList, versions_of
 from lib.store.erasure import delete_lapsed, delete_namespace, delete_user
 from lib.store.filters import Conditions, check_conditions, folded_term, not_lapsed, page
-from lib.store.items import ArchivedList, Forgotten, MemoryItem, MemoryList, VersionList
+from lib.store.items import Forgotten, MemoryItem, MemoryList
 from lib.store.upsert import UPSERT
 from lib.store.values import check_address, check_name, prepare
 
@@ -68,7 +69,9 @@ class MemoryStore:
             raise InvalidInput(
                 f"in_transaction needs an open connection of this store's engine, not {shown(connection)}."
             )
-        return _StoreInTransaction(self, connection)
+        store = copy(self)
+        store._engine = connection
+        return store
 
     @contextmanager
     def locked_transaction(self, user_id: str) -> Iterator["MemoryStore | None"]:
@@ -98,6 +101,9 @@ class MemoryStore:
         upsert = UPSERT[self._dialect]
         try:
             with autocommit_connection(self._engine) as connection:
+                # Within a transaction the user comes first: a refusal would spoil all of it.
+                if connection is self._engine and not hold_user(connection, user_id):
+                    add_user(connection, user_id, row["created_at"])
                 created_at = connection.scalar(upsert, row)
         except IntegrityError:
             # The user isn't there (yet, or any more). Trying the memory first keeps the common case at one
@@ -199,6 +205,8 @@ class MemoryStore:
         """Delete one memory. True if there was one."""
         identity = check_address(user_id, namespace, key)
         with autocommit_connection(self._engine) as connection:
+            if connection is self._engine:
+                hold_user(connection, user_id)  # before the memory, as all who hold more than one row
             return connection.execute(delete(_memories).filter_by(**identity)).rowcount > 0
 
     def clear(self, user_id: str, namespace: str) -> int:
@@ -271,27 +279,3 @@ class MemoryStore:
         query = _newest_first.where(_memories.c.user_id == user_id, not_lapsed(now), *clauses)
         with autocommit_connection(self._engine) as connection:
             return MemoryList(MemoryItem(*row) for row in connection.execute(page(query, limit, offset)))
-
-
-class _StoreInTransaction(MemoryStore):
-    """A store whose calls are part of a transaction of somebody else's."""
-
-    def __init__(self, store: MemoryStore, connection: Connection):
-        self._engine, self._now, self._dialect = connection, store._now, store._dialect
-
-    def put(
-        self, user_id: str, namespace: str, key: str, value: dict[str, Any], *, expires_at: datetime | None = None
-    ) -> MemoryItem:
-        canonical, row = self._row(user_id, namespace, key, value, as_utc(self._now()), expires_at)
-        with write_transaction(self._engine) as connection:
-            # The user first: a memory that is refused for want of one would spoil the whole transaction.
-            if not hold_user(connection, user_id):
-                add_user(connection, user_id, row["created_at"])
-            created_at = connection.scalar(UPSERT[self._dialect], row)
-        return MemoryItem(user_id, namespace, key, canonical, created_at, row["updated_at"], row["expires_at"])
-
-    def delete(self, user_id: str, namespace: str, key: str) -> bool:
-        identity = check_address(user_id, namespace, key)
-        with autocommit_connection(self._engine) as connection:
-            hold_user(connection, user_id)  # before the memory, as all who hold more than one row
-        return super().delete(**identity)

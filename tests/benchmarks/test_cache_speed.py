@@ -32,7 +32,7 @@ from lib.cache.content import Generated
 from lib.cache.content_cache import ContentCache
 from lib.cache.langchain_cache import LangChainCache
 from lib.cache.scope import SHARED
-from lib.database._derived_tables import CachedContent
+from lib.database._side_tables import CachedContent
 from lib.database.engine import connect, create_tables
 from lib.database.tables import new_id, utcnow
 from lib.database.transactions import autocommit_connection

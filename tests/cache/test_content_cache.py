@@ -25,7 +25,7 @@ from lib.cache.cache_key import content_hash
 from lib.cache.content import Cached, Generated
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED, Scope, for_user
-from lib.database._derived_tables import CachedContent, CacheLease
+from lib.database._side_tables import CachedContent, CacheLease
 from lib.database.engine import connect, create_tables
 from lib.database.tables import User, new_id
 from lib.database.transactions import write_transaction

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select, text
 from lib.cache.content_cache import ContentCache
 from lib.cache.langchain_cache import LangChainCache
 from lib.cache.scope import SHARED, for_user
-from lib.database._derived_tables import CachedContent
+from lib.database._side_tables import CachedContent
 from lib.database._user_binding import BoundUser, bound_engine
 from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows
 from lib.llm.chat_model import chat_model

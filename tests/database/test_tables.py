@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from lib.database._derived_tables import CachedContent
+from lib.database._side_tables import CachedContent
 from lib.database.tables import Base, ConversationSession, Memory, User, as_utc, new_id, utcnow
 from lib.errors import InvalidInput
 from lib.store.memory_store import MemoryStore

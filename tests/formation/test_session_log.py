@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 from lib.database.engine import connect, create_tables
 from lib.database.tables import ConversationSession, User
 from lib.errors import ClaimLost, InvalidInput, TablesMissing
+from lib.formation import FinishedSession, SessionList
 from lib.formation.session_log import SessionLog
-from lib.store.items import FinishedSession, Forgotten, SessionList
+from lib.store.items import Forgotten
 from lib.store.memory_store import MemoryStore
 
 LEASE = 60  # seconds

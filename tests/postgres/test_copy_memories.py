@@ -20,9 +20,10 @@ from sqlalchemy import Engine, create_engine, event, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 import lib.postgres.copy_memories
+from lib.database import PastVersion
 from lib.database._urls import parse_url
 from lib.database.engine import connect, create_tables
-from lib.database.tables import Base, ConversationSession, Memory, PastVersion, User, new_id
+from lib.database.tables import Base, ConversationSession, Memory, User, new_id
 from lib.errors import InvalidInput, TablesMissing
 from lib.formation.session_log import SessionLog
 from lib.postgres._copied import Copied, CopiedTable, checksum

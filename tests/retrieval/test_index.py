@@ -13,7 +13,7 @@ from conftest import START, Clock
 from sqlalchemy import Engine, func, select, text
 from word_embedder import WordEmbedder
 
-from lib.database._derived_tables import IndexedMemory
+from lib.database._side_tables import IndexedMemory
 from lib.database.tables import Memory
 from lib.database.transactions import write_transaction
 from lib.errors import InvalidInput

@@ -9,7 +9,7 @@ import pytest
 from conftest import DATABASES, START, Clock
 from sqlalchemy import Engine, func, select
 
-from lib.database.tables import ArchivedMemory
+from lib.database import ArchivedMemory
 from lib.database.transactions import hold_user, write_transaction
 from lib.errors import InvalidInput
 from lib.store._archive import BATCH

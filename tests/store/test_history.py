@@ -10,11 +10,13 @@ import pytest
 from conftest import DATABASES, START, Clock, fresh_schema
 from sqlalchemy import Engine, func, inspect, select, text, update
 
+from lib.database import PastVersion
 from lib.database.engine import connect, create_tables
-from lib.database.tables import Memory, PastVersion
+from lib.database.tables import Memory
 from lib.database.transactions import hold_user, write_transaction
 from lib.errors import InvalidInput, TablesMissing
-from lib.store.items import Forgotten, MemoryVersion
+from lib.store import MemoryVersion
+from lib.store.items import Forgotten
 from lib.store.memory_store import MemoryStore
 
 

@@ -8,18 +8,12 @@ from typing import Any
 import pytest
 from conftest import START
 
+from lib.formation import FinishedSession, SessionList
 from lib.html_table import RecordList
 from lib.retrieval.scored_memory import ScoredMemory
-from lib.store.items import (
-    ArchivedItem,
-    ArchivedList,
-    FinishedSession,
-    MemoryItem,
-    MemoryList,
-    MemoryVersion,
-    SessionList,
-    VersionList,
-)
+from lib.store._archive import ArchivedItem, ArchivedList
+from lib.store._history import MemoryVersion, VersionList
+from lib.store.items import MemoryItem, MemoryList
 from lib.store.memory_store import MemoryStore
 
 VALUE = {"content": "Prefers <b>tea</b>", "topics": ["tea", {"cups": 2}]}

@@ -16,7 +16,7 @@ from conftest import START, Clock, sqlite_file_url, start_worker
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from lib.database._derived_tables import CachedContent
+from lib.database._side_tables import CachedContent
 from lib.database.engine import connect, create_tables
 from lib.database.tables import ConversationSession, Memory, User
 from lib.errors import InvalidInput

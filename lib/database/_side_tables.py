@@ -1,4 +1,4 @@
-"""The tables of what is derived and can be made anew: the search index, cached content and who is generating it."""
+"""The tables beside the memories: earlier values, the archive, the search index, cached content and its leases."""
 
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,8 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lib.database.tables import (
+    KEY_LENGTH,
+    NAMESPACE_LENGTH,
     USER_ID_LENGTH,
     Base,
     RowNumber,
@@ -19,6 +21,41 @@ from lib.database.tables import (
 )
 
 CONTENT_TYPE_LENGTH = 50  # characters
+
+
+class PastVersion(Base):
+    """A value that a memory had before; written by a trigger: see lib.database._triggers."""
+
+    __tablename__ = "memory_versions"
+
+    id: Mapped[int] = mapped_column(RowNumber, Identity(), primary_key=True)
+    memory_id: Mapped[str] = mapped_column(UUIDText, ForeignKey("memories.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(String(USER_ID_LENGTH))
+    value: Mapped[dict[str, Any]]
+    written_at: Mapped[datetime]
+    replaced_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_memory_version", "memory_id", "id"),)
+
+
+class ArchivedMemory(Base):
+    """A memory that was moved out of the way: no search finds it, and it can be brought back: `MemoryStore.archive`."""
+
+    __tablename__ = "archived_memories"
+
+    id: Mapped[str] = mapped_column(UUIDText, primary_key=True)  # the memory's own
+    user_id: Mapped[str] = _user_id_column()
+    namespace: Mapped[str] = mapped_column(String(NAMESPACE_LENGTH))
+    key: Mapped[str] = mapped_column(String(KEY_LENGTH))
+    value: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]  # the archive keeps nothing for longer than was promised
+    archived_at: Mapped[datetime] = mapped_column()
+    reason: Mapped[str] = mapped_column(Text)
+
+    # Not unique by address: what is remembered anew may be archived again.
+    __table_args__ = (Index("ix_archived_memory_newest_of_user", "user_id", archived_at.desc(), id.desc()),)
 
 
 class IndexedMemory(Base):
