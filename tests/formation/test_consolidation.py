@@ -19,7 +19,7 @@ from lib.formation.deduplication import remember_all
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import PracticeModel
 from lib.store.items import Forgotten
-from lib.store.memory_store import MemoryStore, _StoreInTransaction
+from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import day, load_memories
 
 MONDAY = datetime(2026, 3, 16, tzinfo=UTC)  # of week 12
@@ -381,7 +381,7 @@ def test_killed_in_the_middle_a_week_is_whole_or_not_done(
 ) -> None:
     tell(store)
     before = everything(store)
-    owner: Any = lib.formation.consolidation if where == "remember_all" else _StoreInTransaction
+    owner: Any = lib.formation.consolidation if where == "remember_all" else MemoryStore
     step = getattr(owner, where)
 
     def killed(*arguments: Any, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from lib.errors import InvalidInput
 from lib.formation.procedures import learn_procedures
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import PracticeModel
-from lib.store.memory_store import MemoryStore, _StoreInTransaction
+from lib.store.memory_store import MemoryStore
 
 
 @pytest.fixture
@@ -97,14 +97,14 @@ def test_killed_in_the_middle_the_old_rules_stand(
     actor.behaviour.answers = [answer("a", "b", "c"), answer("d")]
     learn_procedures(model, store, "ada")
     before = store.search("ada", limit=None)
-    real = getattr(_StoreInTransaction, step)
+    real = getattr(MemoryStore, step)
 
     def killed(*arguments: Any, **options: Any) -> None:
         real(*arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_StoreInTransaction, step, killed)
+        patch.setattr(MemoryStore, step, killed)
         learn_procedures(model, store, "ada")
 
     assert store.search("ada", limit=None) == before
