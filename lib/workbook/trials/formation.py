@@ -46,16 +46,16 @@ class Trial:
     @property
     def precision(self) -> float:
         """Share of what was stored that a careful reader keeps, too."""
-        return self.right.total() / len(self.stored) if self.stored else 0.0
+        return self.right.total() / max(len(self.stored), 1)
 
     @property
     def recall(self) -> float:
         """Share of what a careful reader keeps that was stored."""
-        return self.right.total() / self.gold.total() if self.gold else 0.0
+        return self.right.total() / max(self.gold.total(), 1)
 
     def recall_of(self, type: str) -> float:
         """The same for one type of memory."""
-        return self.right[type] / self.gold[type] if self.gold[type] else 0.0
+        return self.right[type] / max(self.gold[type], 1)
 
     @property
     def usd_per_1000_turns(self) -> float:
@@ -65,7 +65,7 @@ class Trial:
     @property
     def usable_after(self) -> float:
         """Mean number of the user's turns until a memory can be used; 1 is the very next one."""
-        return sum(turns for *_, turns in self.stored) / len(self.stored) if self.stored else 0.0
+        return sum(turns for *_, turns in self.stored) / max(len(self.stored), 1)
 
     def row(self) -> dict[str, Any]:
         """Return what a table shows of it. Times in milliseconds, cost in USD."""
@@ -88,27 +88,22 @@ def try_strategies(
     engine: Engine,
     model: "ChatOpenAI",
     sessions: Sequence[dict[str, Any]],
-    gold: Iterable[dict[str, Any]],
-    *,
-    progress: bool = True,
+    gold: Sequence[dict[str, Any]],
 ) -> Results:
     """Replay one person's conversations once for each strategy; the assistant's words are those of the record.
 
     sessions: as from `load_sessions(person)`. gold: as from `load_memories(person)`: a stored memory is right if
     one of them has its session, its type and its turn (for an episode, its session and type), each counted once.
     """
-    gold = list(gold)
     types = Counter(memory["type"] for memory in gold)
     trials = Results()
     plain_ms: list[float] = []  # of each answer without memory, which the strategies are compared with
     for strategy in ("no memory", *STRATEGIES):
         trial = Trial(strategy, gold=types, model=model.model_name)
-        turns_ms = _replay(trial, engine, model, tqdm(sessions, desc=strategy, unit="session", disable=not progress))
+        turns_ms = _replay(trial, engine, model, tqdm(sessions, desc=strategy, unit="session"))
         plain_ms = plain_ms or turns_ms
-        if strategy in WHEN_TO_REMEMBER:
+        if strategy in WHEN_TO_REMEMBER:  # else it is the same call as without memory, and adds nothing
             trial.added_ms = [ms - plain for ms, plain in zip(turns_ms, plain_ms, strict=True)]
-        else:
-            trial.added_ms = [0.0] * len(turns_ms)  # the same call as without memory
         trial.right = _right(trial.stored, gold)
         trials.append(trial)
     return trials
