@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -158,14 +157,10 @@ def _on_postgres(options: argparse.Namespace) -> int:
     with start_postgres(binaries=options.binaries) as server:
         environment = {**os.environ, "PATH": path, "POSTGRES_URL": server.url}
         running = subprocess.Popen([program, *command[1:]], env=environment)
-        # Ctrl-C reaches the command as well, which may want to tidy up: wait for it, with the server running.
-        before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
         try:
             code = running.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        except KeyboardInterrupt:  # it reached the command as well, which may want to tidy up, with the server running
+            code = running.wait()
     return code if code >= 0 else 128 - code  # killed by a signal: as a shell reports it
 
 

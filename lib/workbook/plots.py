@@ -32,9 +32,7 @@ def new_axes(title: str, x_label: str, y_label: str) -> Axes:
 def name_beside(axes: Axes, name: str, point: tuple[float, float], color: str, *, left: bool = False) -> None:
     """Write a name to the right of a point, or to its left."""
     offset, side = (-8, "right") if left else (8, "left")
-    axes.annotate(
-        name, point, (offset, 0), textcoords="offset points", va="center", ha=side, color=color, fontsize=9
-    )
+    axes.annotate(name, point, (offset, 0), textcoords="offset points", va="center", ha=side, color=color, fontsize=9)
 
 
 def show_figure(axes: Axes, alt: str) -> None:
@@ -129,12 +127,12 @@ def rank_flips(ranks: Mapping[str, Sequence[str]], *, title: str, x_label: str, 
     columns = list(ranks)
     things = list(dict.fromkeys(thing for ranking in ranks.values() for thing in ranking))
     for thing in things:
-        places = [list(ranks[column]).index(thing) + 1 if thing in ranks[column] else None for column in columns]
+        places = {x: list(ranks[column]).index(thing) + 1 for x, column in enumerate(columns) if thing in ranks[column]}
         color, width = (COLORS[1], 3) if thing == marked else ("#999999", 1.2)
-        xs = [x for x, place in enumerate(places) if place]
-        axes.plot(xs, [place for place in places if place], color=color, linewidth=width, marker="o", markersize=5)
-        if thing == marked or xs[-1] == len(columns) - 1:  # a name in the middle would lie under the other lines
-            name_beside(axes, thing, (xs[-1], places[xs[-1]]), color if thing == marked else "#555555")
+        axes.plot(list(places), list(places.values()), color=color, linewidth=width, marker="o", markersize=5)
+        last = max(places)
+        if thing == marked or last == len(columns) - 1:  # a name in the middle would lie under the other lines
+            name_beside(axes, thing, (last, places[last]), color if thing == marked else "#555555")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_xlim(-0.2, (len(columns) - 1) * 1.45 + 0.3)  # room for the names
     axes.invert_yaxis()

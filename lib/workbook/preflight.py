@@ -3,7 +3,6 @@
 import sqlite3
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -57,7 +56,6 @@ def preflight() -> Report:
     A PostgreSQL server is really connected to, or started and stopped.
     """
     checks: dict[str, Callable[[], Row]] = {
-        "Python": check_python,
         "packages": check_packages,
         "notebook kernel": check_kernel,
         "SQLite": check_sqlite,
@@ -74,37 +72,28 @@ def preflight() -> Report:
     return report
 
 
-def check_python(version: str = sys.version.split()[0]) -> Row:
-    """Is the version of Python within the range of pyproject.toml?"""
-    from packaging.specifiers import SpecifierSet
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = f"{version}; the workbook needs {project['requires-python']}"
-    if SpecifierSet(project["requires-python"]).contains(version.rstrip("+"), prereleases=True):
-        return Row("Python", found, OK)
-    return Row("Python", found, FAIL, "`uv run workbook` fetches a Python that fits; or make a new environment.")
-
-
 def check_packages(requirements: Path = ROOT / "requirements.txt") -> Row:
     """Is every package of requirements.txt that is meant for this computer installed, and in that version?"""
     from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
 
-    installed = {canonicalize_name(each.name): each.version for each in metadata.distributions()}
     lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
     pins = [Requirement(line) for line in lines if line and not line.startswith("-")]
     pins = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
-    missing = [pin.name for pin in pins if canonicalize_name(pin.name) not in installed]
-    different = [
-        f"{pin.name} is {version} and not {str(pin.specifier).lstrip('=')}"
-        for pin in pins
-        if (version := installed.get(canonicalize_name(pin.name))) and not pin.specifier.contains(version, True)
-    ]
+    missing, different = [], []
+    for pin in pins:
+        try:
+            version = metadata.version(pin.name)
+        except metadata.PackageNotFoundError:
+            missing.append(pin.name)
+        else:
+            if not pin.specifier.contains(version, prereleases=True):
+                different.append(f"{pin.name} is {version} and not {str(pin.specifier).lstrip('=')}")
     if missing:
         return Row("packages", f"{len(missing)} of {len(pins)} missing: {', '.join(missing[:5])}", FAIL, _INSTALL)
     if different:
         return Row("packages", f"{len(different)} of {len(pins)} differ: {', '.join(different[:5])}", LOOK, _INSTALL)
-    return Row("packages", f"all {len(pins)} in the versions of {requirements.name}", OK)
+    python = sys.version.split()[0]
+    return Row("packages", f"all {len(pins)} in the versions of {requirements.name}, on Python {python}", OK)
 
 
 def check_kernel() -> Row:

@@ -32,8 +32,8 @@ def test_the_moments_are_ten_of_each_person_half_of_them_silent() -> None:
 def test_four_patterns_are_compared_on_the_same_turns(engine: Engine, model) -> None:
     store = store_people(engine)
 
-    rows = {row["pattern"]: row for row in compare_patterns(store, model, progress=False)}
-    again = compare_patterns(store, model, patterns=["on demand"], progress=False)
+    rows = {row["pattern"]: row for row in compare_patterns(store, model)}
+    again = compare_patterns(store, model, patterns=["on demand"])
 
     assert list(rows) == list(PATTERNS)
     assert again == [rows["on demand"]]

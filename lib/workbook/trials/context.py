@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def choose_moments() -> list[dict[str, Any]]:
-    """The moments of the comparison: of each person the first of the test, five that call for a memory and five that call
-    for none."""
+    """The moments of the comparison: of each person the first of the test, five with and five without a memory."""
     chosen: defaultdict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
     for moment in load_moments("test"):
         chosen[moment["person"], bool(moment["memories"])].append(moment)

@@ -94,16 +94,16 @@ def evaluate(
 
 
 def older_versions(memories: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """For each memory, the ids of those that it replaced, directly or by way of others."""
-    before = defaultdict(list)
+    """For each memory that still holds, the ids of those that it replaced: the others at its address."""
+    versions = defaultdict(list)
     for memory in memories:
-        if memory["superseded_by"]:
-            before[memory["superseded_by"]].append(memory["id"])
-
-    def all_before(memory_id: str) -> list[str]:
-        return [older for each in before[memory_id] for older in (each, *all_before(each))]
-
-    return defaultdict(list, {memory_id: all_before(memory_id) for memory_id in list(before)})
+        versions[memory["person"], memory["namespace"], memory["key"]].append(memory)
+    return {
+        newest["id"]: [memory["id"] for memory in same if memory is not newest]
+        for same in versions.values()
+        for newest in same
+        if not newest["superseded_by"]
+    }
 
 
 def store_all_versions(store_at: Callable[[datetime], MemoryStore], memories: Iterable[Mapping[str, Any]]) -> dict:

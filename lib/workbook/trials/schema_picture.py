@@ -3,10 +3,9 @@
 import warnings
 from collections.abc import Sequence
 
-from sqlalchemy import Engine, MetaData, Table, text
+from sqlalchemy import Engine, MetaData, Table
 from sqlalchemy.exc import SAWarning
 
-from lib.errors import TablesMissing
 from lib.workbook.plots import COLORS, new_axes, show_figure
 
 LINE = 1.0  # height of a column's line
@@ -14,29 +13,16 @@ WIDTH = 8.6  # of a table's box
 GAP = 3.2  # between two columns of boxes, for the arrows
 
 
-def reflected(engine: Engine, names: Sequence[str]) -> dict[str, Table]:
-    """Tables as the database has them, by name.
-
-    Errors: TablesMissing, if one isn't there.
-    """
-    metadata, schema = MetaData(), None
-    with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":  # a practice database is a schema that the URL doesn't name
-            schema = connection.scalar(text("SELECT current_schema()"))
-        with warnings.catch_warnings(action="ignore", category=SAWarning):  # of types that an extension has brought
-            metadata.reflect(connection, schema=schema, only=lambda name, _: name in names)
-    tables = {table.name: table for table in metadata.tables.values()}
-    if missing := [name for name in names if name not in tables]:
-        raise TablesMissing(f"there is no table {', '.join(missing)}. Call create_tables(engine) first.")
-    return tables
-
-
 def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str, title: str) -> None:
     """Draw tables in columns of boxes, with an arrow from each foreign key to the table that it names.
 
     columns: names of tables, from left to right and from top to bottom.
+    Errors: sqlalchemy.exc.InvalidRequestError, which names the tables that aren't there.
     """
-    tables = reflected(engine, [name for column in columns for name in column])
+    metadata = MetaData()
+    with warnings.catch_warnings(action="ignore", category=SAWarning):  # of types that an extension has brought
+        metadata.reflect(engine, only=[name for column in columns for name in column], resolve_fks=False)
+    tables = metadata.tables
     axes = new_axes(title, "", "")
     boxes = {}
     for at, column in enumerate(columns):
