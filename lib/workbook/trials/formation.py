@@ -85,10 +85,7 @@ class Trial:
 
 
 def try_strategies(
-    engine: Engine,
-    model: "ChatOpenAI",
-    sessions: Sequence[dict[str, Any]],
-    gold: Sequence[dict[str, Any]],
+    engine: Engine, model: "ChatOpenAI", sessions: Sequence[dict[str, Any]], gold: Sequence[dict[str, Any]]
 ) -> Results:
     """Replay one person's conversations once for each strategy; the assistant's words are those of the record.
 
@@ -100,7 +97,7 @@ def try_strategies(
     plain_ms: list[float] = []  # of each answer without memory, which the strategies are compared with
     for strategy in ("no memory", *STRATEGIES):
         trial = Trial(strategy, gold=types, model=model.model_name)
-        turns_ms = _replay(trial, engine, model, tqdm(sessions, desc=strategy, unit="session"))
+        turns_ms = _replay(trial, engine, model, sessions)
         plain_ms = plain_ms or turns_ms
         if strategy in WHEN_TO_REMEMBER:  # else it is the same call as without memory, and adds nothing
             trial.added_ms = [ms - plain for ms, plain in zip(turns_ms, plain_ms, strict=True)]
@@ -109,13 +106,13 @@ def try_strategies(
     return trials
 
 
-def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Iterable[dict[str, Any]]) -> list[float]:
+def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Sequence[dict[str, Any]]) -> list[float]:
     """Have one strategy remember the conversations; return the milliseconds of each answer."""
     clock = Clock()
     store, log = MemoryStore(engine, now=clock), SessionLog(engine, now=clock)
     model = model.model_copy(update={"callbacks": [_Meter(trial)]})
-    replayed, turns_ms = [], []
-    for session in sessions:
+    turns_ms = []
+    for session in tqdm(sessions, desc=trial.strategy, unit="session"):
         clock.now = day(session["ended_at"])
         user_id = f"{session['person']} ({trial.strategy})"
         for messages in _user_turns(session):
@@ -132,8 +129,7 @@ def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Iterabl
             times: dict[str, Any] = {"started_at": day(session["started_at"]), "ended_at": day(session["ended_at"])}
             log.finish(user_id, session["turns"], details={"session": session["session"]}, **times)
             extract_pending(log, store, model, user_id=user_id, rules=True)
-        replayed.append(session)
-    trial.user_turns, trial.stored = len(turns_ms), _stored(store, log, user_id, replayed)
+    trial.user_turns, trial.stored = len(turns_ms), _stored(store, log, user_id, sessions)
     return turns_ms
 
 

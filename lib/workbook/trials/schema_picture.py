@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
+from matplotlib.patches import Rectangle
 from sqlalchemy import Engine, MetaData, Table
 from sqlalchemy.exc import SAWarning
 
@@ -52,11 +54,12 @@ def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str
 def _box(axes, table: Table, left: float, top: float, engine: Engine) -> dict[str, tuple[float, float]]:
     """Draw one table; where the line of each column is."""
     lines = {}
-    axes.add_patch(_rectangle((left, top - LINE * 0.5), LINE, COLORS[0]))
+    look: dict[str, Any] = {"edgecolor": "#8899AA", "linewidth": 0.6}
+    axes.add_patch(Rectangle((left, top - LINE * 0.5), WIDTH, LINE, facecolor=COLORS[0], **look))
     axes.text(left + 0.2, top, table.name, va="center", color="white", weight="bold", fontsize=9)
     for number, column in enumerate(table.columns, 1):
         y = top - LINE * number
-        axes.add_patch(_rectangle((left, y - LINE * 0.5), LINE, "#F2F5F8"))
+        axes.add_patch(Rectangle((left, y - LINE * 0.5), WIDTH, LINE, facecolor="#F2F5F8", **look))
         is_key = column.primary_key
         axes.text(left + 0.2, y, column.name, va="center", fontsize=8, weight="bold" if is_key else "normal")
         type_name = column.type.compile(engine.dialect).lower().replace("timestamp with time zone", "timestamptz")
@@ -64,9 +67,3 @@ def _box(axes, table: Table, left: float, top: float, engine: Engine) -> dict[st
         axes.text(left + WIDTH - 0.2, y, type_name, va="center", ha="right", fontsize=7.5, color="#555555")
         lines[column.name] = (left, y)
     return lines
-
-
-def _rectangle(corner: tuple[float, float], height: float, color: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, WIDTH, height, facecolor=color, edgecolor="#8899AA", linewidth=0.6)
