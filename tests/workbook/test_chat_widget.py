@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import ipywidgets as widgets
 import pytest
+from conftest import empty
+from sqlalchemy import Engine
 
 from lib.errors import InvalidInput
 from lib.llm.chat_model import chat_model
@@ -22,6 +24,12 @@ def server() -> Iterator[PracticeModel]:
 def model(server: PracticeModel):
     yield chat_model(practice=server, max_retries=0)
     server.behaviour.failures = []
+
+
+@pytest.fixture
+def store(sqlite_engine: Engine) -> MemoryStore:
+    """On SQLite only: the chat knows no database."""
+    return MemoryStore(empty(sqlite_engine))
 
 
 @pytest.fixture
