@@ -16,7 +16,7 @@ from lib.database.engine import connect
 from lib.errors import InvalidInput
 from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import TODAY, Clock
-from lib.workbook.plots import COLORS, name_beside, new_axes, show_figure
+from lib.workbook.plots import COLORS, new_axes, show_figure
 from lib.workbook.refresh import execute
 
 if TYPE_CHECKING:
@@ -130,9 +130,10 @@ def recall_against_time(curve: Mapping[int, Mapping[str, float]], exact: Mapping
     points = [(answers["ms"], answers["recall"]) for answers in curve.values()]
     axes.plot(*zip(*points, strict=True), color=COLORS[0], marker="o", linewidth=2)
     for ef, point in zip(curve, points, strict=True):
-        name_beside(axes, f"ef={ef}", point, COLORS[0])
-    axes.plot(exact["ms"], exact["recall"], color=COLORS[1], marker="s", markersize=8)
-    name_beside(axes, "exact", (exact["ms"], exact["recall"]), COLORS[1])
+        axes.annotate(f"ef={ef}", point, xytext=(7, -11), textcoords="offset points", fontsize=9, color=COLORS[0])
+    axes.plot([exact["ms"]], [exact["recall"]], color=COLORS[1], marker="s", markersize=8)
+    at = (exact["ms"], exact["recall"])
+    axes.annotate("exact", at, xytext=(0, 8), textcoords="offset points", color=COLORS[1], ha="center")
     axes.set_xlim(0, None)
     axes.set_ylim(0, 1.12)
     show_figure(
