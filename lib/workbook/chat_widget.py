@@ -1,12 +1,12 @@
 """A small chat for the notebook, which tells under each answer which memories the model saw, and why these."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lib.agent.conversation import PATTERNS, ROLE, START_BUDGET, Answer, Conversation, checked_pattern
-from lib.errors import InvalidInput
+import ipywidgets as widgets
+
+from lib.agent.conversation import PATTERNS, START_BUDGET, Answer, Conversation, checked_pattern
 from lib.llm.chat_model import chat_model
 from lib.store.memory_store import MemoryStore
 
@@ -18,11 +18,11 @@ _USER, _ASSISTANT, _PROBLEM = "#dbeafe", "#eeeeee", "#fde2e2"
 
 
 class Chat:
-    """A conversation with one user's memories, and a view of it. `say` works without the view.
+    """A conversation with one user's memories, and a view of it: as the last line of a cell it shows with a text box
+    and a switch. `say` works without the view.
 
-    As the last line of a cell it shows with a text box and a switch.
-    patterns: those that can be switched between; the first one is on. model: None takes `chat_model()`.
-    role, budget_tokens: see `lib.agent.conversation.Conversation`.
+    patterns: at least one, those that can be switched between; the first one is on.
+    model: None takes `chat_model()`. budget_tokens: see `lib.agent.conversation.Conversation`.
     """
 
     def __init__(
@@ -32,37 +32,13 @@ class Chat:
         patterns: Sequence[str] = tuple(PATTERNS),
         *,
         model: "BaseChatModel | None" = None,
-        role: str = ROLE,
         budget_tokens: int = START_BUDGET,
     ):
-        if isinstance(patterns, str) or not patterns:
-            raise InvalidInput(f"patterns must be a list with at least one of {', '.join(PATTERNS)}, not {patterns!r}.")
         self.patterns = [checked_pattern(name) for name in patterns]
         self.conversation = Conversation(
-            model or chat_model(), store, user_id, pattern=self.patterns[0], role=role, budget_tokens=budget_tokens
+            model or chat_model(), store, user_id, pattern=self.patterns[0], budget_tokens=budget_tokens
         )
         self.turns: list[tuple[str, Answer]] = []  # what the user said, and the answer
-
-    def say(self, text: str, *, pattern: str | None = None) -> Answer:
-        """Say something and get the answer: its `text`, and the `memories` that the model saw.
-
-        pattern: as for `Conversation.say`. Errors: as there.
-        """
-        answer = self.conversation.say(text, pattern=pattern)
-        self.turns.append((text, answer))
-        if "view" in self.__dict__:
-            self._refresh()
-        return answer
-
-    def as_html(self) -> str:
-        """The conversation so far, with the memories behind each answer folded away."""
-        return "".join(_turn_as_html(text, answer) for text, answer in self.turns)
-
-    @cached_property
-    def view(self) -> Any:
-        """The widget (an ipywidgets VBox): made once, so that all that show it show the same conversation."""
-        import ipywidgets as widgets
-
         self._talk, self._problem = widgets.HTML(), widgets.HTML()
         self._switch = widgets.ToggleButtons(options=self.patterns)
         self._switch.tooltips = [PATTERNS[name] for name in self.patterns]
@@ -71,8 +47,23 @@ class Chat:
         )
         self._button = widgets.Button(description="Send", button_style="primary")
         self._button.on_click(lambda _: self._send())
-        self._refresh()
-        return widgets.VBox([self._switch, self._talk, self._box, self._button, self._problem])
+        self.view = widgets.VBox([self._switch, self._talk, self._box, self._button, self._problem])
+
+    def say(self, text: str, *, pattern: str | None = None) -> Answer:
+        """Say something and get the answer: its `text`, and the `memories` that the model saw.
+
+        pattern: as for `Conversation.say`. Errors: as there.
+        """
+        answer = self.conversation.say(text, pattern=pattern)
+        self.turns.append((text, answer))
+        self._talk.value = self.as_html()
+        if self.conversation.pattern in self.patterns:
+            self._switch.value = self.conversation.pattern
+        return answer
+
+    def as_html(self) -> str:
+        """The conversation so far, with the memories behind each answer folded away."""
+        return "".join(_turn_as_html(text, answer) for text, answer in self.turns)
 
     def _send(self) -> None:
         self._problem.value, self._button.disabled = "", True
@@ -83,11 +74,6 @@ class Chat:
             self._problem.value = f'<div role="alert" style="{_BUBBLE}{_PROBLEM}">{escape(str(error))}</div>'
         finally:
             self._button.disabled = False
-
-    def _refresh(self) -> None:
-        self._talk.value = self.as_html()
-        if self.conversation.pattern in self.patterns:
-            self._switch.value = self.conversation.pattern
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

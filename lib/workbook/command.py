@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,15 +16,9 @@ from lib.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "notebooks/00_start_here.ipynb"
-CELL_TIMEOUT_SECONDS = 300
 # Without this, JupyterLab's first start asks whether to fetch news. It's a default, so a choice that the
 # learner has made, or makes later, wins.
 LAB_DEFAULTS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
-KERNEL = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     reset.set_defaults(run=_reset)
 
     refresh = commands.add_parser("refresh", help="run notebooks and store their outputs (for authors)")
-    refresh.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="default: all of notebooks/")
-    refresh.set_defaults(run=lambda options: refresh_notebooks([Path(name) for name in options.notebooks]))
+    refresh.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all of notebooks/")
+    refresh.set_defaults(run=_refresh)
 
     on_postgres = commands.add_parser("on-postgres", help="run a command with POSTGRES_URL set to a new local server")
     on_postgres.add_argument(
@@ -78,14 +71,10 @@ def _parser() -> argparse.ArgumentParser:
 
     practice = commands.add_parser("practice-model", help="serve the practice model to any client of OpenAI's API")
     practice.add_argument("--port", type=int, default=0, help="default: one that is free")
-    practice.add_argument("--first-token-ms", type=float, default=0, metavar="MS", help="until an answer begins")
-    practice.add_argument("--tokens-per-second", type=float, default=0, metavar="N", help="default: all at once")
-    practice.add_argument("--obedient", action="store_true", help="follow instructions found in remembered text")
     practice.set_defaults(run=_practice_model)
 
     worker = commands.add_parser("worker", help="work off jobs on the PostgreSQL of POSTGRES_URL, until Ctrl-C")
     worker.add_argument("--concurrency", type=int, default=1, metavar="N", help="jobs at a time (default: 1)")
-    worker.add_argument("--until-empty", action="store_true", help="work off what waits now, and leave")
     worker.add_argument("--no-weekly", action="store_true", help="don't make the weekly jobs")
     worker.add_argument("--heartbeat-seconds", type=float, default=10, metavar="S", help="the same for all workers")
     worker.add_argument("--retry-seconds", type=float, default=3, metavar="S", help="wait after a first failure")
@@ -143,58 +132,14 @@ def _reset(options: argparse.Namespace) -> int:
     return reset(ROOT, yes=options.yes)
 
 
-def refresh_notebooks(paths: list[Path]) -> int:
-    """Execute notebooks in place, each in its own folder; a notebook is written only when all its cells ran.
+def _refresh(options: argparse.Namespace) -> int:
+    from lib.workbook.refresh import refresh
 
-    paths: none for every notebook below notebooks/.
-    """
     all_paths = sorted((ROOT / "notebooks").rglob("*.ipynb"))
-    for path in paths or [path for path in all_paths if ".ipynb_checkpoints" not in path.parts]:
-        _refresh(path)
+    for path in options.notebooks or [path for path in all_paths if ".ipynb_checkpoints" not in path.parts]:
+        refresh(path)
         print(f"{path}: done", flush=True)
     return 0
-
-
-def _refresh(path: Path) -> None:
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
-
-    from lib.workbook.reset import write_atomically
-
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # nbformat says the same thing with many types of error
-        raise WorkbookError(f"{path} is no notebook that can be read: {str(error).splitlines()[0]}") from None
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=CELL_TIMEOUT_SECONDS,
-        resources={"metadata": {"path": str(path.absolute().parent)}},
-        record_timing=False,
-        extra_arguments=["--IPKernelApp.log_level=40"],  # it warns of its transport at each start
-        coalesce_streams=True,  # how many pieces a text comes in depends on the machine's load
-    )
-    try:
-        client.execute()
-    except (CellControlSignal, DeadKernelError) as error:
-        cause = f" with {error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else ""
-        raise WorkbookError(f"{path} was left as it was, because a cell failed{cause}\n{error}") from None
-    clean(notebook)
-    write_atomically(path, f"{nbformat.writes(notebook).rstrip()}\n".encode())
-
-
-def clean(notebook: dict) -> None:
-    """Take out what differs from run to run, so that a refresh without a change leaves no difference."""
-    notebook["metadata"] = json.loads(json.dumps(KERNEL))
-    for cell in notebook["cells"]:
-        cell["metadata"].pop("execution", None)
-        if "predict" in cell["metadata"].get("tags", ()):  # JupyterLab unfolds the output when the cell is run
-            cell["metadata"]["jupyter"] = {"outputs_hidden": True}
-        for output in cell.get("outputs", ()):
-            # A widget's number is random, and names a live object that no reader of the file has.
-            output.get("data", {}).pop(WIDGET, None)
 
 
 def _on_postgres(options: argparse.Namespace) -> int:
@@ -212,27 +157,22 @@ def _on_postgres(options: argparse.Namespace) -> int:
     with start_postgres(binaries=options.binaries) as server:
         environment = {**os.environ, "PATH": path, "POSTGRES_URL": server.url}
         running = subprocess.Popen([program, *command[1:]], env=environment)
-        # Ctrl-C reaches the command as well, which may want to tidy up: wait for it, with the server running.
-        before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
         try:
             code = running.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        except KeyboardInterrupt:  # it reached the command as well, which may want to tidy up, with the server running
+            code = running.wait()
     return code if code >= 0 else 128 - code  # killed by a signal: as a shell reports it
 
 
 def _practice_model(options: argparse.Namespace) -> int:
     from urllib.request import getproxies
 
-    from lib.practice.practice_model import Behaviour, start_practice_model
+    from lib.practice.practice_model import start_practice_model
 
-    behaviour = Behaviour(options.first_token_ms, options.tokens_per_second, obedient=options.obedient)
     # Double quotes only: the shells of Windows know no others.
     body = r"{\"messages\": [{\"role\": \"user\", \"content\": \"I prefer Python\"}]}"
     try:
-        with start_practice_model(options.port, behaviour=behaviour) as model:
+        with start_practice_model(options.port) as model:
             print(f"The practice model is at {model.url} until you press Ctrl-C. For its clients, set:\n")
             print(f"OPENAI_BASE_URL={model.url}\nOPENAI_API_KEY=practice")
             if "http" in getproxies():
@@ -263,10 +203,6 @@ def _worker(options: argparse.Namespace) -> int:
     engine = connect(pool_size=options.concurrency + 1)
     create_job_tables(engine)
     jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds, retry_seconds=options.retry_seconds)
-    if options.until_empty:
-        print(jobs.run_waiting(), flush=True)
-        engine.dispose()
-        return 0
     stop = threading.Event()
     if options.while_stdin:  # whoever started us has ended, or closed it: a way to stop us on Windows as well
 

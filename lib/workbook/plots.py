@@ -29,6 +29,12 @@ def new_axes(title: str, x_label: str, y_label: str) -> Axes:
     return axes
 
 
+def name_beside(axes: Axes, name: str, point: tuple[float, float], color: str, *, left: bool = False) -> None:
+    """Write a name to the right of a point, or to its left."""
+    offset, side = (-8, "right") if left else (8, "left")
+    axes.annotate(name, point, (offset, 0), textcoords="offset points", va="center", ha=side, color=color, fontsize=9)
+
+
 def show_figure(axes: Axes, alt: str) -> None:
     """Display the figure with a text for those who can't see it, and close it.
 
@@ -106,11 +112,7 @@ def break_even(
     axes.text(45, 4e-8, "it costs more than it saves", color=COLORS[1], ha="center")
     for (name, (rate, usd)), marker in zip(points.items(), MARKERS, strict=False):
         axes.plot(100 * rate, usd, marker=marker, markersize=8, color=COLORS[0], linestyle="none", clip_on=False)
-        left = rate > 0.7
-        axes.annotate(
-            name, (100 * rate, usd), xytext=(-8 if left else 8, 0), textcoords="offset points", va="center",
-            ha="right" if left else "left", fontsize=9,
-        )  # fmt: skip
+        name_beside(axes, name, (100 * rate, usd), "#333333", left=rate > 0.7)
     axes.set_ylim(bottom, top)
     axes.set_xlim(-4, 100)  # so that what is never hit stands beside both, and not in the green
     show_figure(axes, alt)
@@ -125,15 +127,12 @@ def rank_flips(ranks: Mapping[str, Sequence[str]], *, title: str, x_label: str, 
     columns = list(ranks)
     things = list(dict.fromkeys(thing for ranking in ranks.values() for thing in ranking))
     for thing in things:
-        places = [list(ranks[column]).index(thing) + 1 if thing in ranks[column] else None for column in columns]
+        places = {x: list(ranks[column]).index(thing) + 1 for x, column in enumerate(columns) if thing in ranks[column]}
         color, width = (COLORS[1], 3) if thing == marked else ("#999999", 1.2)
-        xs = [x for x, place in enumerate(places) if place]
-        axes.plot(xs, [place for place in places if place], color=color, linewidth=width, marker="o", markersize=5)
-        if thing == marked or xs[-1] == len(columns) - 1:  # a name in the middle would lie under the other lines
-            end, name_color = (xs[-1], places[xs[-1]]), color if thing == marked else "#555555"
-            axes.annotate(
-                thing, end, xytext=(8, 0), textcoords="offset points", va="center", color=name_color, fontsize=9
-            )
+        axes.plot(list(places), list(places.values()), color=color, linewidth=width, marker="o", markersize=5)
+        last = max(places)
+        if thing == marked or last == len(columns) - 1:  # a name in the middle would lie under the other lines
+            name_beside(axes, thing, (last, places[last]), color if thing == marked else "#555555")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_xlim(-0.2, (len(columns) - 1) * 1.45 + 0.3)  # room for the names
     axes.invert_yaxis()
@@ -150,8 +149,6 @@ def text_map(
     centred = np.asarray(vectors) - np.mean(vectors, axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     places = centred @ directions[:2].T
-    # The sign of a direction is arbitrary and differs between processors.
-    places *= np.where(np.abs(places).max(axis=0) == places.max(axis=0), 1, -1)
     axes = new_axes(title, "first direction (no unit)", "second direction (no unit)")
     order = [*dict.fromkeys(group for group in groups if group != rest), *([rest] if rest in groups else [])]
     for group, color, marker in zip(order, COLORS, MARKERS, strict=False):
@@ -168,9 +165,7 @@ def growth(series: Mapping[str, Mapping[int, float]], *, title: str, x_label: st
     for (name, points), color, marker in zip(series.items(), COLORS, MARKERS, strict=False):
         sizes, values = list(points), list(points.values())
         axes.plot(sizes, values, color=color, marker=marker, linewidth=2)
-        axes.annotate(
-            f" {name}", (sizes[-1], values[-1]), xytext=(6, 0), textcoords="offset points", color=color, va="center"
-        )
+        name_beside(axes, name, (sizes[-1], values[-1]), color)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.margins(x=0.05)

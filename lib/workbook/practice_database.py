@@ -5,8 +5,8 @@ import contextlib
 import uuid
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from lib.database import configured_url, is_pooled, parse_url
 from lib.database.engine import connect, create_tables
@@ -14,7 +14,7 @@ from lib.errors import InvalidDatabaseURL, WorkbookError
 
 PREFIX = "workbook_"
 MARK = "made by the Agent Memory Workbook; it may be dropped at any time"
-MAX_WAIT_SECONDS = 20  # at the end, for our own connections: the server may be busy
+MAX_WAIT_SECONDS = 20  # at the end, for a transaction that somebody left open in the schema
 
 _HOLD = "SELECT pg_advisory_lock_shared(hashtext('{}'))"
 _MINE = text(
@@ -42,17 +42,9 @@ def drop_abandoned_schemas(engine: Engine) -> None:
     """Drop the practice schemas that nobody holds any more, of this role on this server."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for schema in connection.scalars(_MINE, _MARKED).all():
-            _drop_unless_held(connection, schema, wait_seconds=0.01)
-        connection.execute(text("RESET lock_timeout"))  # the pool gives it to somebody else next
-
-
-def _drop_unless_held(connection: Connection, schema: str, *, wait_seconds: float) -> None:
-    lock = {"schema": schema}
-    connection.execute(text(f"SET lock_timeout = '{1000 * wait_seconds:.0f}ms'"))
-    with contextlib.suppress(OperationalError):  # it is held for longer than we wait
-        connection.execute(text("SELECT pg_advisory_lock(hashtext(:schema))"), lock)
-        connection.execute(text(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'))
-        connection.execute(text("SELECT pg_advisory_unlock(hashtext(:schema))"), lock)
+            if connection.scalar(text("SELECT pg_try_advisory_lock(hashtext(:schema))"), {"schema": schema}):
+                connection.execute(text(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'))
+                connection.execute(text("SELECT pg_advisory_unlock(hashtext(:schema))"), {"schema": schema})
 
 
 def _practice_schema(url: str) -> Engine:
@@ -69,6 +61,7 @@ def _practice_schema(url: str) -> Engine:
     keeper.execute(text(_HOLD.format(schema)))
     keeper.execute(text(f"CREATE SCHEMA {schema}"))
     keeper.execute(text(f"COMMENT ON SCHEMA {schema} IS '{MARK}'"))
+    keeper.execute(text(f"SET lock_timeout = '{MAX_WAIT_SECONDS}s'"))
     keeper.detach()  # holds the lock until we end, and is none of the pool's, which are all in the schema
     engine.dispose()
 
@@ -82,10 +75,8 @@ def _practice_schema(url: str) -> Engine:
     def drop() -> None:
         engine.dispose()
         with contextlib.suppress(WorkbookError, SQLAlchemyError):  # what can't be dropped now, the next one drops
+            keeper.execute(text(f"DROP SCHEMA {schema} CASCADE"))
             keeper.close()
-            with connect(url, pool_size=1).connect().execution_options(isolation_level="AUTOCOMMIT") as last:
-                _drop_unless_held(last, schema, wait_seconds=MAX_WAIT_SECONDS)
-                last.detach()
 
     atexit.register(drop)
     return engine

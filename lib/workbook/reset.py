@@ -65,10 +65,8 @@ def reset(root: Path, *, yes: bool = False, ask: Callable[[str], str] = input) -
     if not yes and not sys.stdin.isatty():
         print("Nothing was changed, because there is no terminal to ask on. Run `workbook reset --yes` to go on.")
         return 1
-    if not yes and ask(f"Put them back? Yours are copied to {COPIES} first. [y/N] ").strip().lower() not in (
-        "y",
-        "yes",
-    ):
+    question = f"Put them back? Yours are copied to {COPIES} first. [y/N] "
+    if not yes and ask(question).strip().lower() not in ("y", "yes"):
         print("Nothing was changed.")
         return 1
     try:
@@ -104,9 +102,6 @@ def find_originals(root: Path) -> tuple[dict[str, bytes], str]:
 
 def changed_files(root: Path, originals: dict[str, bytes]) -> list[str]:
     """Names of the originals that are missing from root or have another content, sorted."""
-    for name in originals:
-        if (root / name).is_dir():
-            raise WorkbookError(f"{root / name} is a folder, and should be a file. Rename it, then run reset again.")
     # Files that the learner added have no original, so they are never looked at.
     return sorted(
         name
@@ -120,11 +115,8 @@ def keep_copies(root: Path, names: list[str]) -> Path | None:
     existing = [name for name in names if (root / name).is_file()]
     if not existing:
         return None
-    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"  # no ":", which Windows refuses in a name
-    folder, attempt = root / COPIES / stamp, 1
-    while folder.exists():  # a second reset in one second must not write over the copies of the first
-        attempt += 1
-        folder = root / COPIES / f"{stamp}-{attempt}"
+    # Microseconds, so that a second reset in one second gets a folder of its own; no ":", which Windows refuses.
+    folder = root / COPIES / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S-%fZ}"
     for name in existing:
         copy = folder / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -149,24 +141,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _committed_files(root: Path) -> dict[str, bytes]:
-    """The files of FOLDERS in git's HEAD; empty where root isn't in a checkout that holds them."""
-    listed = _git(root, "ls-tree", "--name-only", "-z", "HEAD", "--", *FOLDERS).decode()
-    folders = [name for name in listed.split("\0") if name]
-    if not folders:
+    """The files of FOLDERS in git's HEAD; empty where root isn't in a checkout that holds them, or there's no git."""
+    git = shutil.which("git")
+    if git is None:
         return {}
     # `archive` and not `show`: it ends lines as a checkout does here (Windows), so equal files compare equal.
-    packed = _git(root, "archive", "--format=tar", "HEAD", *folders)
+    command = [git, "-C", str(root), "archive", "--format=tar", "HEAD", "--", *FOLDERS]
+    packed = subprocess.run(command, capture_output=True).stdout
     if not packed:
         return {}
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         return {member.name: file.read() for member in tar if member.isfile() and (file := tar.extractfile(member))}
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    """What git prints; nothing if git isn't there or refuses."""
-    git = shutil.which("git")
-    if git is None:
-        return b""
-    # Inside a git hook, GIT_DIR and its kin point to another repository.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run([git, "-C", str(root), *arguments], capture_output=True, env=clean).stdout

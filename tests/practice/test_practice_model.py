@@ -774,7 +774,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
     code = (
         "import signal, sys, lib.workbook.command as m\n"
         "signal.signal(getattr(signal, 'SIGBREAK', signal.SIGINT), signal.default_int_handler)\n"
-        "sys.exit(m.main(['practice-model', '--first-token-ms', '20', '--obedient']))"
+        "sys.exit(m.main(['practice-model']))"
     )
     options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {}
     running = subprocess.Popen(

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from conftest import empty
 from sqlalchemy import Engine
 
 from lib.agent.conversation import PATTERNS, Answer
@@ -29,11 +30,12 @@ def test_the_moments_are_ten_of_each_person_half_of_them_silent() -> None:
     assert {moment["split"] for moment in moments} == {"test"}
 
 
-def test_four_patterns_are_compared_on_the_same_turns(engine: Engine, model) -> None:
+def test_four_patterns_are_compared_on_the_same_turns(sqlite_engine: Engine, model) -> None:
+    engine = empty(sqlite_engine)
     store = store_people(engine)
 
-    rows = {row["pattern"]: row for row in compare_patterns(store, model, progress=False)}
-    again = compare_patterns(store, model, patterns=["on demand"], progress=False)
+    rows = {row["pattern"]: row for row in compare_patterns(store, model)}
+    again = compare_patterns(store, model, patterns=["on demand"])
 
     assert list(rows) == list(PATTERNS)
     assert again == [rows["on demand"]]

@@ -3,7 +3,7 @@
 A check is a function that takes the reader's answer and calls `wrong(…)` at the first fault it finds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 from types import FunctionType
@@ -20,6 +20,15 @@ class Wrong(Exception):
 
 def wrong(message: str) -> NoReturn:
     raise Wrong(message)
+
+
+def try_cases(answer: Callable[..., Any], cases: Iterable[tuple[tuple[Any, ...], Any, str]]) -> None:
+    """Call the answer with the arguments of each case: (arguments, right, why it is right)."""
+    for arguments, right, why in cases:
+        result = answer(*arguments)
+        if result != right:
+            given = ", ".join(map(repr, arguments))
+            wrong(f"for {given} it is {right!r}, and you return {result!r}{': ' * bool(why)}{why}.")
 
 
 def exercise(number: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:

@@ -7,26 +7,23 @@ from lib.formation.session_log import SessionLog
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.store.memory_store import MemoryStore
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, try_cases, wrong
 from lib.workbook.exercises.chapter_02 import _store
 
 
 @exercise("4.1")
 def is_urgent(answer):
-    cases = {
-        "Please remember that I'm allergic to nuts.": (True, "it asks to be remembered"),
-        "REMEMBER the red one": (True, "a capital letter is asking, too"),
-        "The deadline is Friday.": (True, "a deadline can't wait"),
-        "I like tea.": (False, "it can wait until the conversation is over"),
-        "Do you remember my name?": (False, "it asks; it doesn't tell"),
-        "": (False, "nothing was said"),
-    }
-    for text, (right, why) in cases.items():
-        result = answer(text)
-        if result is not True and result is not False:
-            wrong(f"return True or False, not {result!r}.")
-        if result != right:
-            wrong(f"{text!r} should give {right}: {why}.")
+    cases = [
+        (("Please remember that I'm allergic to nuts.",), True, "it asks to be remembered"),
+        (("REMEMBER the red one",), True, "a capital letter is asking, too"),
+        (("The deadline is Friday.",), True, "a deadline can't wait"),
+        (("I like tea.",), False, "it can wait until the conversation is over"),
+        (("Do you remember my name?",), False, "it asks; it doesn't tell"),
+        (("",), False, "nothing was said"),
+    ]
+    if not isinstance(answer("I like tea."), bool):
+        wrong(f"return True or False, not {answer('I like tea.')!r}.")
+    try_cases(answer, cases)
 
 
 @exercise("4.2")

@@ -3,7 +3,7 @@
 from datetime import date
 from math import log2
 
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, try_cases, wrong
 
 
 @exercise("5.1")
@@ -26,16 +26,13 @@ def half_life_hours(answer):
 @exercise("5.2")
 def my_recall(answer):
     cases = [
-        ((["a", "b", "c"], ["a"], 1), 1.0, ""),
-        ((["a", "b", "c"], ["c"], 2), 0.0, " Only the first k count."),
-        ((["a", "b"], ["a", "x", "y", "z"], 2), 0.25, " Divide by the number that was wanted, not by k."),
-        ((["a", "b", "c", "d"], ["b", "d"], 5), 1.0, " There may be fewer than k."),
-        (([], ["a"], 5), 0.0, ""),
+        ((["a", "b", "c"], ["a"], 1), 1.0, "the only one that is wanted was found"),
+        ((["a", "b", "c"], ["c"], 2), 0.0, "only the first k count"),
+        ((["a", "b"], ["a", "x", "y", "z"], 2), 0.25, "divide by the number that was wanted, not by k"),
+        ((["a", "b", "c", "d"], ["b", "d"], 5), 1.0, "there may be fewer than k"),
+        (([], ["a"], 5), 0.0, "nothing was found"),
     ]
-    for (ranked, wanted, k), right, why in cases:
-        given = answer(ranked, wanted, k)
-        if given != right:
-            wrong(f"of {ranked}, with {wanted} wanted and k = {k}, recall is {right}, and you return {given!r}.{why}")
+    try_cases(answer, cases)
 
 
 @exercise("5.3")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from lib.agent.prompt_quoting import BEGIN, END
 from lib.store.items import MemoryItem
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, try_cases, wrong
 
 
 @exercise("6.1")
@@ -17,27 +17,19 @@ def fit(answer):
         (([("a", 20), ("b", 5), ("c", 5)], 20), ["a"], "the best come first, not the shortest"),
         (([], 10), [], "nothing fits if there is nothing"),
     ]
-    for (memories, budget), right, why in cases:
-        result = answer(memories, budget)
-        if result != right:
-            wrong(f"of {memories} with a budget of {budget}, {right} go in, and you return {result!r}: {why}.")
+    try_cases(answer, cases)
 
 
 @exercise("6.2")
 def precision_and_recall(answer):
     cases = [
-        ([({"a"}, {"a"})], (1.0, 1.0), ""),
-        ([({"a", "b"}, {"a"}), (set(), {"c"})], (0.5, 0.5), ""),
-        ([({"a"}, {"a"}), ({"b", "c", "d"}, {"e"})], (0.25, 0.5), " Add up over all turns, then divide."),
-        ([({"x"}, set()), ({"a"}, {"a"})], (0.5, 1.0), " What is brought up into a silence is wrong, too."),
-        ([(set(), {"a"})], (1.0, 0.0), " Where nothing is brought up, nothing is wrong."),
+        (([({"a"}, {"a"})],), (1.0, 1.0), "return a pair: precision, recall"),
+        (([({"a", "b"}, {"a"}), (set(), {"c"})],), (0.5, 0.5), "one of two is right, and one of two was found"),
+        (([({"a"}, {"a"}), ({"b", "c", "d"}, {"e"})],), (0.25, 0.5), "add up over all turns, then divide"),
+        (([({"x"}, set()), ({"a"}, {"a"})],), (0.5, 1.0), "what is brought up into a silence is wrong, too"),
+        (([(set(), {"a"})],), (1.0, 0.0), "where nothing is brought up, nothing is wrong"),
     ]
-    for turns, right, why in cases:
-        result = answer(turns)
-        if not isinstance(result, tuple) or len(result) != 2:
-            wrong(f"return a pair (precision, recall), not {result!r}.")
-        if result != right:
-            wrong(f"for {turns} it is {right}, and you return {result}.{why}")
+    try_cases(answer, cases)
 
 
 @exercise("6.3")

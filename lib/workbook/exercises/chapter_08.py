@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, try_cases, wrong
 
 REQUEST = {
     "topic": "S3 pricing", "level": "beginner", "sources": ["price list", "guide"], "model": "model-1",
@@ -76,21 +76,18 @@ def scope_of(answer):
 
 @exercise("8.3")
 def least_hit_rate(answer):
-    cases = [
-        ((0.02, 0.0, 0.0), 0.0, "It costs nothing, so it saves from the first hit on."),
-        ((0.02, 0.005, 0.0), 0.2, "At 0.2, ten requests save 2 × 0.02 and store 8 × 0.005."),
-        ((0.004, 0.001, 0.001), 0.4, "At 0.4, ten requests save 4 × 0.004, store 6 × 0.001 and look 10 × 0.001."),
-        ((0.002, 0.002, 0.001), 0.75, "Hits store nothing: of four requests with three hits, one is stored."),
-    ]
-    for given, right, why in cases:
+    def rounded(*given):
         result = answer(*given)
-        if not isinstance(result, int | float) or isinstance(result, bool):
-            wrong(f"for {given} it is {right:g}, and you return {result!r}. {why}")
-        if abs(result - right) > 1e-9:
-            wrong(f"for {given} it is {right:g}, and you return {result:g}. {why}")
-    result = answer(0.001, 0.001, 0.002)
-    if result is not None:
-        wrong(f"if a look costs more than a generation, it never pays: return None, not {result!r}.")
+        return round(result, 9) if isinstance(result, float) else result
+
+    cases = [
+        ((0.02, 0.0, 0.0), 0.0, "it costs nothing, so it saves from the first hit on"),
+        ((0.02, 0.005, 0.0), 0.2, "ten requests save 2 × 0.02 and store 8 × 0.005"),
+        ((0.004, 0.001, 0.001), 0.4, "ten requests save 4 × 0.004, store 6 × 0.001 and look 10 × 0.001"),
+        ((0.002, 0.002, 0.001), 0.75, "hits store nothing: of four requests with three hits, one is stored"),
+        ((0.001, 0.001, 0.002), None, "if a look costs more than a generation, it never pays: return None"),
+    ]
+    try_cases(rounded, cases)
 
 
 @exercise("8.4")

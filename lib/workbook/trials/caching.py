@@ -56,8 +56,6 @@ def conversations(count: int, *, alike: int) -> list[TrialConversation]:
     Ten openings come again and again, all others are said once. Zoë's is among the latter, and is the last of all.
     """
     openings = [f"I'm new here. I prefer short answers. I want to pass {number} exams." for number in range(2, 12)]
-    if not 0 <= alike <= count - len(openings) - 1:
-        raise InvalidInput(f"alike must be from 0 to {count - len(openings) - 1} of {count}, not {shown(alike)}.")
     texts = [openings[number % len(openings)] for number in range(alike + len(openings))]
     texts += [f"My house number is {number}. I prefer short answers." for number in range(count - len(texts))]
     users = [*(f"user {number}" for number in range(count - 1)), "zoe"]
@@ -68,26 +66,21 @@ def conversations(count: int, *, alike: int) -> list[TrialConversation]:
 
 
 def bill_usd(
-    requests: Sequence[dict[str, Any]],
-    *,
-    prefix_tokens: int,
-    prefix_minutes: float = 0,
-    contents_cached: bool = False,
-    model: str = DEFAULT_MODEL,
+    requests: Sequence[dict[str, Any]], *, prefix_tokens: int, prefix_minutes: float = 0, contents_cached: bool = False
 ) -> float:
-    """What the model costs for these requests, each with a prefix of instructions that is the same for all.
+    """What the default model costs for these requests, each with a prefix of instructions that is the same for all.
 
     requests: as of `load_requests`, in order of time.
     prefix_minutes: how long the provider keeps a prefix that isn't used; one that it has costs less: data/prices.csv.
     contents_cached: whether a topic and level that was asked for before costs nothing.
     """
-    saved, kept = prefix_tokens * _saved_per_token(model), timedelta(minutes=prefix_minutes)
+    saved, kept = prefix_tokens * _saved_per_token(DEFAULT_MODEL), timedelta(minutes=prefix_minutes)
     seen, last, total = set(), None, 0.0
     for request in requests:
         content = request["topic"], request["level"]
         if contents_cached and content in seen:
             continue
-        total += cost_usd(model, prefix_tokens, request["tokens"])
+        total += cost_usd(DEFAULT_MODEL, prefix_tokens, request["tokens"])
         if last is not None and request["time"] - last < kept:
             total -= saved
         last = request["time"]
@@ -124,7 +117,7 @@ def hit_rate(asked: Sequence[Hashable], size: int, policy: str = "lru", *, every
     """
     if policy not in POLICIES:
         raise InvalidInput(f"policy must be one of {', '.join(POLICIES)}, not {shown(policy)}.")
-    again = _next_requests(asked) if policy == "optimal" else []
+    again = _next_requests(asked)
     kept: dict[Hashable, tuple[int, ...]] = {}  # content -> the smaller, the sooner it goes
     hits = 0
     for number, content in enumerate(asked):
@@ -150,18 +143,18 @@ def _next_requests(asked: Sequence[Hashable]) -> list[int]:
     return following
 
 
-def entry_usd(kilobytes: float = 4, months: float = 1, *, usd_per_gb_month: float = USD_PER_GB_MONTH) -> float:
+def entry_usd(kilobytes: float = 4, months: float = 1) -> float:
     """What it costs to keep one content of so many kilobytes for so long."""
-    return kilobytes / 1_000_000 * months * usd_per_gb_month
+    return kilobytes / 1_000_000 * months * USD_PER_GB_MONTH
 
 
-def least_generation_usd(hit_rate: float, storage_usd: float, *, lookup_usd: float = LOOKUP_USD) -> float:
+def least_generation_usd(hit_rate: float, storage_usd: float) -> float:
     """Return what a content has to cost at least for a cache to pay. Infinite for a hit rate of 0.
 
     Every request is looked up, hits aren't generated, and each miss stores one content.
     hit_rate: 0 to 1. storage_usd: of one content, for as long as it is kept.
 
-    >>> round(least_generation_usd(0.5, 0.02, lookup_usd=0.0), 3)
+    >>> round(least_generation_usd(0.5, 0.02), 3)
     0.02
     """
-    return (lookup_usd + (1 - hit_rate) * storage_usd) / hit_rate if hit_rate else float("inf")
+    return (LOOKUP_USD + (1 - hit_rate) * storage_usd) / hit_rate if hit_rate else float("inf")

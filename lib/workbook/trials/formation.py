@@ -46,16 +46,16 @@ class Trial:
     @property
     def precision(self) -> float:
         """Share of what was stored that a careful reader keeps, too."""
-        return self.right.total() / len(self.stored) if self.stored else 0.0
+        return self.right.total() / max(len(self.stored), 1)
 
     @property
     def recall(self) -> float:
         """Share of what a careful reader keeps that was stored."""
-        return self.right.total() / self.gold.total() if self.gold else 0.0
+        return self.right.total() / max(self.gold.total(), 1)
 
     def recall_of(self, type: str) -> float:
         """The same for one type of memory."""
-        return self.right[type] / self.gold[type] if self.gold[type] else 0.0
+        return self.right[type] / max(self.gold[type], 1)
 
     @property
     def usd_per_1000_turns(self) -> float:
@@ -65,7 +65,7 @@ class Trial:
     @property
     def usable_after(self) -> float:
         """Mean number of the user's turns until a memory can be used; 1 is the very next one."""
-        return sum(turns for *_, turns in self.stored) / len(self.stored) if self.stored else 0.0
+        return sum(turns for *_, turns in self.stored) / max(len(self.stored), 1)
 
     def row(self) -> dict[str, Any]:
         """Return what a table shows of it. Times in milliseconds, cost in USD."""
@@ -85,42 +85,34 @@ class Trial:
 
 
 def try_strategies(
-    engine: Engine,
-    model: "ChatOpenAI",
-    sessions: Sequence[dict[str, Any]],
-    gold: Iterable[dict[str, Any]],
-    *,
-    progress: bool = True,
+    engine: Engine, model: "ChatOpenAI", sessions: Sequence[dict[str, Any]], gold: Sequence[dict[str, Any]]
 ) -> Results:
     """Replay one person's conversations once for each strategy; the assistant's words are those of the record.
 
     sessions: as from `load_sessions(person)`. gold: as from `load_memories(person)`: a stored memory is right if
     one of them has its session, its type and its turn (for an episode, its session and type), each counted once.
     """
-    gold = list(gold)
     types = Counter(memory["type"] for memory in gold)
     trials = Results()
     plain_ms: list[float] = []  # of each answer without memory, which the strategies are compared with
     for strategy in ("no memory", *STRATEGIES):
         trial = Trial(strategy, gold=types, model=model.model_name)
-        turns_ms = _replay(trial, engine, model, tqdm(sessions, desc=strategy, unit="session", disable=not progress))
+        turns_ms = _replay(trial, engine, model, sessions)
         plain_ms = plain_ms or turns_ms
-        if strategy in WHEN_TO_REMEMBER:
+        if strategy in WHEN_TO_REMEMBER:  # else it is the same call as without memory, and adds nothing
             trial.added_ms = [ms - plain for ms, plain in zip(turns_ms, plain_ms, strict=True)]
-        else:
-            trial.added_ms = [0.0] * len(turns_ms)  # the same call as without memory
         trial.right = _right(trial.stored, gold)
         trials.append(trial)
     return trials
 
 
-def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Iterable[dict[str, Any]]) -> list[float]:
+def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Sequence[dict[str, Any]]) -> list[float]:
     """Have one strategy remember the conversations; return the milliseconds of each answer."""
     clock = Clock()
     store, log = MemoryStore(engine, now=clock), SessionLog(engine, now=clock)
     model = model.model_copy(update={"callbacks": [_Meter(trial)]})
-    replayed, turns_ms = [], []
-    for session in sessions:
+    turns_ms = []
+    for session in tqdm(sessions, desc=trial.strategy, unit="session"):
         clock.now = day(session["ended_at"])
         user_id = f"{session['person']} ({trial.strategy})"
         for messages in _user_turns(session):
@@ -137,8 +129,7 @@ def _replay(trial: Trial, engine: Engine, model: "ChatOpenAI", sessions: Iterabl
             times: dict[str, Any] = {"started_at": day(session["started_at"]), "ended_at": day(session["ended_at"])}
             log.finish(user_id, session["turns"], details={"session": session["session"]}, **times)
             extract_pending(log, store, model, user_id=user_id, rules=True)
-        replayed.append(session)
-    trial.user_turns, trial.stored = len(turns_ms), _stored(store, log, user_id, replayed)
+    trial.user_turns, trial.stored = len(turns_ms), _stored(store, log, user_id, sessions)
     return turns_ms
 
 

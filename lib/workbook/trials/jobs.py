@@ -19,8 +19,6 @@ from lib.database import create_job_tables, url_of
 from lib.errors import WorkbookError
 from lib.html_table import html_table
 from lib.jobs.jobs import Jobs
-from lib.llm import practice_model
-from lib.llm.chat_model import model_choice
 from lib.practice.practice_model import PracticeModel
 from lib.practice.practice_model.api import MODEL_NAME
 
@@ -34,9 +32,6 @@ class Workers:
 
     def __init__(self, processes: Sequence[psutil.Popen]):
         self._processes = processes
-
-    def __repr__(self) -> str:
-        return f"<{self.alive} of {len(self._processes)} workers are alive>"
 
     @property
     def alive(self) -> int:
@@ -63,31 +58,20 @@ class Workers:
 
 
 @contextmanager
-def workers(
-    count: int,
-    engine: Engine,
-    *,
-    model: PracticeModel | None = None,
-    concurrency: int = 1,
-    heartbeat_seconds: float = 0.5,
-    retry_seconds: float = 0.5,
-) -> Iterator[Workers]:
+def workers(count: int, engine: Engine, *, model: PracticeModel) -> Iterator[Workers]:
     """So many processes of `workbook worker` on this engine's database, ready to work; they stop with the block.
 
     Hand in within the block: the first one that is ready doesn't wait for the others.
 
-    model: a practice model that they ask; None for the model that `chat_model()` gives here.
-    heartbeat_seconds, retry_seconds: as for `Jobs`; short, because a lesson waits for what a product needn't.
+    model: a practice model that they ask.
     """
     create_job_tables(engine)
     environment = {**os.environ, "POSTGRES_URL": url_of(engine), "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
-    if model is not None or model_choice().kind == "practice":
-        url = (model or practice_model()).url
-        environment |= {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "practice", "OPENAI_MODEL": MODEL_NAME}
-        environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    environment |= {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "practice", "OPENAI_MODEL": MODEL_NAME}
+    environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     # It reads a pipe of ours, and ends with us, whatever ends us.
-    command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly", f"--concurrency={concurrency}"]
-    command += [f"--heartbeat-seconds={heartbeat_seconds}", f"--retry-seconds={retry_seconds}"]
+    command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly"]
+    command += ["--heartbeat-seconds=0.5", "--retry-seconds=0.5"]  # a lesson waits for what a product needn't
     # Not interrupted with us, by a notebook's stop button: leaving the block stops them.
     apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0), "start_new_session": True}
     with tempfile.TemporaryDirectory(prefix="workbook-workers-", ignore_cleanup_errors=True) as folder:
@@ -184,16 +168,15 @@ def speed_by_workers(
     engine: Engine,
     counts: Sequence[int] = (1, 2, 4),
     *,
+    model: PracticeModel,
     sessions: int = 60,
-    concurrency: int = 1,
-    model: PracticeModel | None = None,
     progress: bool = True,
 ) -> dict[int, float]:
-    """Conversations a second, by the number of workers; the options are those of `workers`."""
+    """Conversations a second, by the number of workers, of `sessions` that are handed in for each number."""
     speeds = {}
     jobs = Jobs(engine)
     for count in counts:
-        with workers(count, engine, model=model, concurrency=concurrency):
+        with workers(count, engine, model=model):
             hand_in(jobs, sessions)
             speeds[count] = sessions / drain(jobs, progress=progress)
     return speeds

@@ -11,44 +11,43 @@ from typing import Any
 
 from lib.agent.system_prompt import proactive_memories
 from lib.retrieval.scored_memory import ScoredList
-from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import load_memories
 
 MIN_PRECISION = 0.8  # of what is brought up unasked
 THRESHOLDS = tuple(round(0.1 + 0.005 * step, 3) for step in range(101))  # 0.1 to 0.6
+MAX_BROUGHT_UP = 2  # in one turn, as in `proactive_memories`
 ALL = 1000
 
 Row = dict[str, Any]
 
 
 def speak_curve(
-    store: MemoryStore, moments: Iterable[dict[str, Any]], *, thresholds: Sequence[float] = THRESHOLDS, limit: int = 2
+    store: MemoryStore, moments: Iterable[dict[str, Any]], *, thresholds: Sequence[float] = THRESHOLDS
 ) -> list[Row]:
     """What bringing memories up unasked would be like with each threshold: a dict for each.
 
     store: with the people of the data, as from `store_people`. moments: as from `load_moments`.
     brought_up, right: memories. precision: right / brought_up (1 where nothing is), and from precision_low to
     precision_high, where it lies with 90% confidence (see `wilson`). recall: right / all that a thoughtful assistant
-    would use. speaks_rightly: share of the turns that call for a memory and get a right one.
-    speaks_in_silence: share of the turns that call for none, and get one.
+    would use. speaks_in_silence: share of the turns that call for none, and get one.
     """
-    addresses = {memory["id"]: f"{memory['namespace']}/{memory['key']}" for memory in load_memories()}
+    where = addresses()
     ranked = []
     for moment in moments:
         memories = proactive_memories(store, moment["person"], moment["turn"], min_relevance=0, limit=ALL)
-        ranked.append((memories, {addresses[name] for name in moment["memories"]}))
-    return [_measured(ranked, threshold, limit) for threshold in thresholds]
+        ranked.append((memories, {where[name] for name in moment["memories"]}))
+    return [_measured(ranked, threshold) for threshold in thresholds]
 
 
-def choose_to_speak(rows: Iterable[Row], min_precision: float = MIN_PRECISION) -> float | None:
-    """The threshold with the highest recall at this precision or more; of equals the highest. None: there is none.
+def choose_to_speak(rows: Iterable[Row]) -> float | None:
+    """The threshold with the highest recall at MIN_PRECISION or more; of equals the highest. None: there is none.
 
     >>> often = {"threshold": 0.2, "precision": 0.5, "recall": 0.9}
     >>> choose_to_speak([often, {"threshold": 0.3, "precision": 0.8, "recall": 0.4}])
     0.3
     """
-    good = [row for row in rows if row["precision"] >= min_precision and row["recall"]]
+    good = [row for row in rows if row["precision"] >= MIN_PRECISION and row["recall"]]
     return max(good, key=lambda row: (row["recall"], row["threshold"]))["threshold"] if good else None
 
 
@@ -68,12 +67,13 @@ def wilson(right: int, of: int, z: float = 1.645) -> tuple[float, float]:
     return (middle - reach) / (1 + weight), (middle + reach) / (1 + weight)
 
 
-def _measured(moments: Sequence[tuple[ScoredList, set[str]]], threshold: float, limit: int) -> Row:
+def _measured(moments: Sequence[tuple[ScoredList, set[tuple[str, str]]]], threshold: float) -> Row:
     """moments: what was ranked in each, and which memories a thoughtful assistant would use."""
     turns = []  # (how many were brought up, how many of them are right, how many would be)
     for ranked, wanted in moments:
-        spoken = [_address(scored.item) for scored in ranked if scored.relevance >= threshold][:limit]
-        turns.append((len(spoken), len(wanted.intersection(spoken)), len(wanted)))
+        spoken = [scored.item for scored in ranked if scored.relevance >= threshold][:MAX_BROUGHT_UP]
+        right = sum((item.namespace, item.key) in wanted for item in spoken)
+        turns.append((len(spoken), right, len(wanted)))
     brought_up, right, wanted_in_all = (sum(counts) for counts in zip(*turns, strict=True))
     low, high = wilson(right, brought_up)
     return {
@@ -84,14 +84,15 @@ def _measured(moments: Sequence[tuple[ScoredList, set[str]]], threshold: float, 
         "precision_low": low,
         "precision_high": high,
         "recall": right / max(wanted_in_all, 1),
-        "speaks_rightly": _share(hits > 0 for _, hits, wanted in turns if wanted),
-        "speaks_in_silence": _share(spoken > 0 for spoken, _, wanted in turns if not wanted),
+        "speaks_in_silence": share(spoken > 0 for spoken, _, wanted in turns if not wanted),
     }
 
 
-def _address(item: MemoryItem) -> str:
-    return f"{item.namespace}/{item.key}"
+def addresses() -> dict[str, tuple[str, str]]:
+    """Namespace and key of each memory of the data, by its id."""
+    return {memory["id"]: (memory["namespace"], memory["key"]) for memory in load_memories()}
 
 
-def _share(cases: Iterable[bool]) -> float:
+def share(cases: Iterable[bool]) -> float:
+    """How many of these are true, from 0 to 1; 0 where there are none."""
     return statistics.fmean([*cases] or [0.0])

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from lib.database.transactions import write_transaction
-from lib.errors import InvalidInput
 from lib.workbook.plots import COLORS, new_axes, show_figure
 
 
@@ -17,7 +16,6 @@ class Step:
 
     name: str  # such as "Index Scan using ix_memory_newest_of_user"
     read: int  # rows that it looked at, also those that a filter threw away
-    ms: float  # with the steps below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,6 @@ def explain(engine: Engine | Connection, sql: str, **parameters: Any) -> Plan:
 
     engine: of PostgreSQL. parameters: for the names like :user_id in the query.
     """
-    if engine.dialect.name != "postgresql":
-        raise InvalidInput("explain reads PostgreSQL's plans; for SQLite there is lib.workbook.lesson.sqlite_plan.")
     with write_transaction(engine) as connection:
         savepoint = connection.begin_nested()
         [explained] = connection.scalar(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}"), parameters)
@@ -66,7 +62,7 @@ def _steps(node: dict[str, Any]) -> list[Step]:
     below = [step for inner in node.get("Plans", ()) for step in _steps(inner)]
     # To sort, a step looks at all that it gets, also where it hands on only the first.
     came = node["Plans"][0]["Actual Rows"] if node["Node Type"] == "Sort" else node["Actual Rows"] + thrown_away
-    return [Step(name, round(came * loops), node["Actual Total Time"] * loops), *below]
+    return [Step(name, round(came * loops)), *below]
 
 
 def plans(by_name: Mapping[str, Plan], *, title: str, alt: str) -> None:

@@ -1,6 +1,5 @@
 """What chapter 07 tries on a server: scripts and chapters on another database, connections, sizes, statements."""
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,21 +10,19 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
 import nbformat
-from nbclient import NotebookClient
 from sqlalchemy import Engine, text
 
 from lib.database.engine import connect
 from lib.errors import InvalidInput
 from lib.store.memory_store import MemoryStore
-from lib.workbook.command import WIDGET
 from lib.workbook.lesson import TODAY, Clock
 from lib.workbook.plots import COLORS, new_axes, show_figure
+from lib.workbook.refresh import execute
 
 if TYPE_CHECKING:
     import pandas
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
-CELL_TIMEOUT_SECONDS = 120
 
 
 def run_script(code: str, *arguments: str) -> str:
@@ -80,14 +77,7 @@ def run_chapter(name: str, url: str) -> dict[str, int]:
     if len(files) != 1:
         raise InvalidInput(f"no single chapter begins with {name!r}; there are {[f.stem for f in files]}.")
     before, after = (nbformat.read(files[0], as_version=4) for _ in range(2))
-    client = NotebookClient(
-        after,
-        timeout=CELL_TIMEOUT_SECONDS,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],
-        coalesce_streams=True,
-    )
-    client.execute(env={**os.environ, "POSTGRES_URL": url})
+    execute(after, NOTEBOOKS, POSTGRES_URL=url)
     pairs = [pair for pair in zip(before.cells, after.cells, strict=True) if pair[0].cell_type == "code"]
     compared = [pair for pair in pairs if "nbval-ignore-output" not in pair[0].metadata.get("tags", ())]
     different = sum(_texts(old) != _texts(new) for old, new in compared)
@@ -95,11 +85,8 @@ def run_chapter(name: str, url: str) -> dict[str, int]:
 
 
 def _texts(cell: Any) -> list[Any]:
-    """What a cell shows; not how far a progress bar came, nor a widget's number, which is another in every run."""
-    outputs = [
-        output for output in cell.outputs if output.get("name") != "stderr" and WIDGET not in output.get("data", ())
-    ]
-    return [output.get("text") or output.get("data") for output in outputs]
+    """What a cell shows, but for how far a progress bar came."""
+    return [output.get("text") or output.get("data") for output in cell.outputs if output.get("name") != "stderr"]
 
 
 def new_database(engine: Engine, name: str) -> Engine:
@@ -128,9 +115,8 @@ def fill(engine: Engine, *, users: int, memories: int) -> MemoryStore:
 def index_sizes(engine: Engine, table: str) -> dict[str, float]:
     """Size of a table on PostgreSQL, and of each of its indexes, in MB; the largest first."""
     sql = text(
-        "SELECT relname, pg_relation_size(oid) / 1e6 FROM pg_class WHERE oid = CAST(:table AS regclass) UNION ALL "
-        "SELECT i.relname, pg_relation_size(i.oid) / 1e6 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid "
-        "WHERE x.indrelid = CAST(:table AS regclass) ORDER BY 2 DESC"
+        "SELECT relname, pg_relation_size(oid) / 1e6 FROM pg_class WHERE oid = CAST(:table AS regclass) "
+        "OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = CAST(:table AS regclass)) ORDER BY 2 DESC"
     )
     with engine.connect() as connection:
         return {name: round(float(size), 1) for name, size in connection.execute(sql, {"table": table})}
@@ -182,15 +168,11 @@ def statements(engine: Engine, holding: str = "") -> "pandas.DataFrame":
     import pandas
 
     sql = text(
-        "SELECT calls, total_exec_time AS total, mean_exec_time AS mean, query FROM pg_stat_statements "
+        'SELECT calls, round(total_exec_time::numeric, 1)::float AS "total ms", '
+        'round(mean_exec_time::numeric, 3)::float AS "mean ms", '
+        "left(regexp_replace(query, '\\s+', ' ', 'g'), 70) AS statement FROM pg_stat_statements "
         "WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND strpos(query, :holding) > 0 "
         "AND query !~ 'pg_stat_statements' ORDER BY total_exec_time DESC LIMIT 5"
     )
     with engine.connect() as connection:
-        rows = connection.execute(sql, {"holding": holding}).all()
-    records = [
-        {"calls": row.calls, "total ms": round(row.total, 1), "mean ms": round(row.mean, 3),
-         "statement": " ".join(row.query.split())[:70]}
-        for row in rows
-    ]  # fmt: skip
-    return pandas.DataFrame(records)
+        return pandas.read_sql(sql, connection, params={"holding": holding})

@@ -1,11 +1,15 @@
 """Strategies of retrieval side by side, on the questions of data/questions.jsonl. Chapter 05 compares them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lib.retrieval.ranking import hyperbolic_recency
+from lib.retrieval.scored_memory import ScoredMemory
 from lib.retrieval.search import Weights, retrieve
+from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.text_terms import STOP_WORDS, words
 from lib.workbook.trials import Results
@@ -51,33 +55,26 @@ def ablations(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
 def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -> Retriever:
     """`retrieve` with these weights."""
 
-    def retriever(user_id: str, question: str) -> list[str]:
-        ranked = retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)
-        return [ids[user_id, scored.item.namespace, scored.item.key] for scored in ranked]
+    def find(user_id: str, question: str) -> Iterable[MemoryItem]:
+        return [s.item for s in retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)]
 
-    return retriever
+    return _ids_of(find, ids)
 
 
 def by_substring(store: MemoryStore, ids: Ids) -> Retriever:
     """The whole question as a search term, newest first."""
-
-    def retriever(user_id: str, question: str) -> list[str]:
-        items = store.search_by_content(user_id, question, limit=ASKED_FOR)
-        return [ids[user_id, item.namespace, item.key] for item in items]
-
-    return retriever
+    return _ids_of(partial(store.search_by_content, limit=ASKED_FOR), ids)
 
 
 def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
     """Each word of the question as a search term: the most words first, then the newest."""
 
     def retriever(user_id: str, question: str) -> list[str]:
-        hits: dict[str, int] = {}
+        hits: Counter[str] = Counter()
         for word in dict.fromkeys(word for word in words(question) if word not in STOP_WORDS):
-            for item in store.search_by_content(user_id, word, limit=None):
-                memory_id = ids[user_id, item.namespace, item.key]
-                hits[memory_id] = hits.get(memory_id, 0) + 1
-        return sorted(hits, key=lambda memory_id: -hits[memory_id])[:ASKED_FOR]
+            items = store.search_by_content(user_id, word, limit=None)
+            hits.update(ids[user_id, item.namespace, item.key] for item in items)
+        return [memory_id for memory_id, _ in hits.most_common(ASKED_FOR)]
 
     return retriever
 
@@ -85,22 +82,27 @@ def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
 def by_multiplied(store: MemoryStore, ids: Ids, recency: Callable[[float], float]) -> Retriever:
     """Words and meaning, multiplied by a weight of the age in hours."""
 
-    def retriever(user_id: str, question: str) -> list[str]:
-        now = store.now()
-        scores = {}
-        for scored in retrieve(store, user_id, question, limit=1000, weights=BOTH, newest_versions=False):
-            age_hours = (now - scored.item.updated_at).total_seconds() / 3600
-            scores[ids[user_id, scored.item.namespace, scored.item.key]] = scored.relevance * recency(age_hours)
-        return sorted(scores, key=lambda key: -scores[key])[:ASKED_FOR]
+    def find(user_id: str, question: str) -> Iterable[MemoryItem]:
+        def score(scored: ScoredMemory) -> float:
+            return scored.relevance * recency((store.now() - scored.item.updated_at).total_seconds() / 3600)
 
-    return retriever
+        ranked = retrieve(store, user_id, question, limit=1000, weights=BOTH, newest_versions=False)
+        return [scored.item for scored in sorted(ranked, key=score, reverse=True)[:ASKED_FOR]]
+
+    return _ids_of(find, ids)
+
+
+def _ids_of(find: Callable[[str, str], Iterable[MemoryItem]], ids: Ids) -> Retriever:
+    return lambda user_id, question: [ids[user_id, item.namespace, item.key] for item in find(user_id, question)]
 
 
 def compare(
-    retrievers: Mapping[str, Retriever], questions: Iterable[Mapping[str, Any]], memories: Iterable[Mapping[str, Any]],
-    *, each: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> Results:  # fmt: skip
+    retrievers: Mapping[str, Retriever],
+    questions: Sequence[Mapping[str, Any]],
+    memories: Sequence[Mapping[str, Any]],
+    *,
+    each: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> Results:
     """Evaluate several strategies on the same questions. each: may show a progress bar, such as tqdm."""
-    questions, memories = list(questions), list(memories)
     named = each(list(retrievers.items()))
     return Results(evaluate(name, retriever, questions, memories) for name, retriever in named)

@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Engine, MetaData, Table, text
+from matplotlib.patches import Rectangle
+from sqlalchemy import Engine, MetaData, Table
 from sqlalchemy.exc import SAWarning
 
-from lib.errors import TablesMissing
 from lib.workbook.plots import COLORS, new_axes, show_figure
 
 LINE = 1.0  # height of a column's line
@@ -14,29 +15,16 @@ WIDTH = 8.6  # of a table's box
 GAP = 3.2  # between two columns of boxes, for the arrows
 
 
-def reflected(engine: Engine, names: Sequence[str]) -> dict[str, Table]:
-    """Tables as the database has them, by name.
-
-    Errors: TablesMissing, if one isn't there.
-    """
-    metadata, schema = MetaData(), None
-    with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":  # a practice database is a schema that the URL doesn't name
-            schema = connection.scalar(text("SELECT current_schema()"))
-        with warnings.catch_warnings(action="ignore", category=SAWarning):  # of types that an extension has brought
-            metadata.reflect(connection, schema=schema, only=lambda name, _: name in names)
-    tables = {table.name: table for table in metadata.tables.values()}
-    if missing := [name for name in names if name not in tables]:
-        raise TablesMissing(f"there is no table {', '.join(missing)}. Call create_tables(engine) first.")
-    return tables
-
-
 def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str, title: str) -> None:
     """Draw tables in columns of boxes, with an arrow from each foreign key to the table that it names.
 
     columns: names of tables, from left to right and from top to bottom.
+    Errors: sqlalchemy.exc.InvalidRequestError, which names the tables that aren't there.
     """
-    tables = reflected(engine, [name for column in columns for name in column])
+    metadata = MetaData()
+    with warnings.catch_warnings(action="ignore", category=SAWarning):  # of types that an extension has brought
+        metadata.reflect(engine, only=[name for column in columns for name in column], resolve_fks=False)
+    tables = metadata.tables
     axes = new_axes(title, "", "")
     boxes = {}
     for at, column in enumerate(columns):
@@ -66,11 +54,12 @@ def schema_diagram(engine: Engine, columns: Sequence[Sequence[str]], *, alt: str
 def _box(axes, table: Table, left: float, top: float, engine: Engine) -> dict[str, tuple[float, float]]:
     """Draw one table; where the line of each column is."""
     lines = {}
-    axes.add_patch(_rectangle((left, top - LINE * 0.5), LINE, COLORS[0]))
+    look: dict[str, Any] = {"edgecolor": "#8899AA", "linewidth": 0.6}
+    axes.add_patch(Rectangle((left, top - LINE * 0.5), WIDTH, LINE, facecolor=COLORS[0], **look))
     axes.text(left + 0.2, top, table.name, va="center", color="white", weight="bold", fontsize=9)
     for number, column in enumerate(table.columns, 1):
         y = top - LINE * number
-        axes.add_patch(_rectangle((left, y - LINE * 0.5), LINE, "#F2F5F8"))
+        axes.add_patch(Rectangle((left, y - LINE * 0.5), WIDTH, LINE, facecolor="#F2F5F8", **look))
         is_key = column.primary_key
         axes.text(left + 0.2, y, column.name, va="center", fontsize=8, weight="bold" if is_key else "normal")
         type_name = column.type.compile(engine.dialect).lower().replace("timestamp with time zone", "timestamptz")
@@ -78,9 +67,3 @@ def _box(axes, table: Table, left: float, top: float, engine: Engine) -> dict[st
         axes.text(left + WIDTH - 0.2, y, type_name, va="center", ha="right", fontsize=7.5, color="#555555")
         lines[column.name] = (left, y)
     return lines
-
-
-def _rectangle(corner: tuple[float, float], height: float, color: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, WIDTH, height, facecolor=color, edgecolor="#8899AA", linewidth=0.6)

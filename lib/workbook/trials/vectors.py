@@ -1,13 +1,9 @@
 """Nearest vectors on PostgreSQL, exact and by pgvector's approximate index. Chapter 07 compares the two."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
-
-from lib.errors import WorkbookError
+from sqlalchemy import Engine, text
 
 DIMENSIONS = 64
 TABLE = "scratch_vectors"
@@ -40,7 +36,7 @@ class VectorTrial:
     def build_index(self) -> float:
         """Build the approximate index; returns the seconds it took."""
         start = time.perf_counter()
-        with self._connection() as connection:
+        with self._engine.begin() as connection:
             connection.execute(text(f"CREATE INDEX ON {TABLE} USING hnsw (vector vector_cosine_ops)"))
         return time.perf_counter() - start
 
@@ -58,9 +54,9 @@ class VectorTrial:
         right = np.argsort(-allowed, axis=1)[:, :ASKED_FOR]
         settings = {"hnsw.ef_search": ef, "hnsw.iterative_scan": "relaxed_order" if iterative else "off"}
         hits = rows = 0
-        with self._connection() as connection:
+        with self._engine.begin() as connection:
             for name, value in settings.items():
-                connection.execute(text(f"SET {name} = {value}"))
+                connection.execute(text(f"SET LOCAL {name} = {value}"))
             first = {"question": as_text(self._questions[0]), "count": ASKED_FOR, "users": users}
             connection.execute(query, first).all()  # so that what has to be read from the disk isn't timed
             start = time.perf_counter()
@@ -73,12 +69,7 @@ class VectorTrial:
         return {"recall": hits / number / ASKED_FOR, "found": rows / number, "ms": elapsed_ms / number}
 
     def _fill(self, rows: list[dict[str, Any]]) -> None:
-        with self._connection() as connection:
-            if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
-                raise WorkbookError(
-                    "this PostgreSQL server has no pgvector. Use the one that was installed with the workbook "
-                    "(start_postgres() takes it if it is there), or install pgvector for yours."
-                )
+        with self._engine.begin() as connection:
             connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
             connection.execute(text(f"DROP TABLE IF EXISTS {TABLE}"))
             connection.execute(
@@ -87,12 +78,6 @@ class VectorTrial:
             insert = text(f"INSERT INTO {TABLE} VALUES (:id, :user, CAST(:vector AS vector))")
             connection.execute(insert, rows)
             connection.execute(text(f"ANALYZE {TABLE}"))
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-            connection.execute(text("RESET ALL"))  # the pool gives it to somebody else next
 
 
 def as_text(vector: Any) -> str:
