@@ -30,7 +30,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.ttl_seconds is not None:
             checked_seconds("ttl_seconds", self.ttl_seconds)
-        _check_optional_text("input_summary", self.input_summary)
+        if self.input_summary is not None:
+            check_text(self.input_summary, "input_summary")
 
 
 def columns_of(output: Any, now: datetime, generation_ms: float | None, options: Options) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def columns_of(output: Any, now: datetime, generation_ms: float | None, options:
             checked_number(name, tokens, 0, MAX_TOKENS, whole=True)
     if generation_ms is not None:
         checked_number("generation_ms", generation_ms, 0)
-    _check_optional_text("model", generated.model)
+    if generated.model is not None:
+        check_text(generated.model, "model")
     content, as_json, _ = prepare(dict(generated.content))
     ttl, summary = options.ttl_seconds, options.input_summary
     return {
@@ -60,10 +62,3 @@ def columns_of(output: Any, now: datetime, generation_ms: float | None, options:
         "generation_ms": generation_ms,
         "input_summary": None if summary is None else summary[:SUMMARY_LENGTH],
     }
-
-
-def _check_optional_text(name: str, text: str | None) -> None:
-    if text is not None and not isinstance(text, str):
-        raise InvalidInput(f"{name} must be a text, or None, not {shown(text)}.")
-    if text is not None:
-        check_text(text, name)

@@ -9,11 +9,10 @@ from sqlalchemy import Engine
 
 from lib.cache._access import check_readable, check_writable
 from lib.cache._columns import Options, checked_seconds, columns_of
-from lib.cache._eviction import Limits, delete_type, evict
-from lib.cache._generation import find_or_generate
+from lib.cache._eviction import delete_type, evict
+from lib.cache._generation import KeyLocks, find_or_generate
 from lib.cache._hit_counts import HitCounts
 from lib.cache._rows import CacheRows, Entry, StoredContent
-from lib.cache._single_flight import KeyLocks
 from lib.cache.content import Cached, Generated
 from lib.cache.metrics import CacheMetrics
 from lib.cache.scope import Scope
@@ -137,7 +136,6 @@ class ContentCache:
         """Delete one content; whether there was one. What somebody is generating for it just now isn't stored."""
         entry = self._entry(key, content_type, scope)
         check_writable(self.engine, scope)
-        self._locks.forget(lambda generated: generated == entry)
         return self._rows.delete(entry)
 
     def invalidate_type(self, content_type: str, *, scope: Scope | None = None) -> int:
@@ -146,7 +144,6 @@ class ContentCache:
         if scope is not None:
             check_readable(self.engine, scope)
         check_writable(self.engine, scope)
-        self._locks.forget(lambda entry: entry.content_type == content_type and scope in (None, entry.scope))
         return delete_type(self.engine, content_type, scope)
 
     def evict(
@@ -164,10 +161,9 @@ class ContentCache:
         In small transactions, which wait for nobody, so it may run beside everything else, also twice. It knows
         the hits of other processes as far as those have flushed them.
         """
-        limits = Limits(max_entries, max_bytes, older_than, policy)
         check_writable(self.engine, None)
         self.flush()
-        return evict(self.engine, self.time(), limits)
+        return evict(self.engine, self.time(), max_entries, max_bytes, older_than, policy)
 
     def flush(self) -> None:
         """Add the hits that were counted until now to `access_count` and `last_accessed` in the database."""
@@ -195,9 +191,6 @@ class ContentCache:
         at = self.time()
         if outcome != "miss":
             self._counts.add(entry, stored.created_at, at)
-        latency_ms = (time.perf_counter() - began) * 1000
-        self.metrics.record(
-            outcome, entry.content_type, at, latency_ms=latency_ms, generation_ms=stored.generation_ms,
-            model=stored.model, tokens_in=stored.tokens_in, tokens_out=stored.tokens_out,
-        )  # fmt: skip
-        return Cached(stored.content, outcome, latency_ms, *stored[1:])
+        answer = Cached(stored.content, outcome, (time.perf_counter() - began) * 1000, *stored[1:])
+        self.metrics.record(answer, entry.content_type, at)
+        return answer

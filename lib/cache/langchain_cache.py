@@ -7,7 +7,9 @@ from typing import Any
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
 from lib.cache._access import check_readable, check_writable
-from lib.cache._langchain_answers import generated_from, generations_in, key_of, summary_of
+from lib.cache._langchain_answers import generated_from, generations_in, summary_of
+from lib.cache.cache_key import content_hash
+from lib.cache.content import Cached
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import Scope
 from lib.errors import DatabaseUnavailable, InvalidInput
@@ -41,8 +43,7 @@ class LangChainCache(BaseCache):
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Return the answer to this prompt by this model; None if there is none."""
-        if (key := key_of(prompt, llm_string)) is None:
-            return None
+        key = content_hash(messages=prompt, model=llm_string)
         began, cached = time.perf_counter(), self._cache.get(key, content_type=self._type, scope=self._scope)
         if cached is not None:
             return generations_in(cached.content)
@@ -53,22 +54,18 @@ class LangChainCache(BaseCache):
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Store an answer. One that can't be stored isn't: its caller has it, and is the one to be served."""
-        if (key := key_of(prompt, llm_string)) is None:
-            return
-        generated, began = generated_from(return_val), self._missed.get(key)
-        elapsed_ms = None if began is None else (time.perf_counter() - began) * 1000
-        if elapsed_ms is not None:
-            self._cache.metrics.record(
-                "miss", self._type, self._cache.time(), latency_ms=elapsed_ms, model=generated.model
-            )
+        key = content_hash(messages=prompt, model=llm_string)
+        generated, elapsed_ms = generated_from(return_val), None
+        if (began := self._missed.get(key)) is not None:
+            elapsed_ms, now = (time.perf_counter() - began) * 1000, self._cache.time()
+            miss = Cached({}, "miss", elapsed_ms, now, model=generated.model)
+            self._cache.metrics.record(miss, self._type, now)
         try:
             self._cache.put(
                 key, generated, content_type=self._type, scope=self._scope, ttl_seconds=self._ttl,
                 input_summary=summary_of(prompt) if self._scope.user_id is None else None, generation_ms=elapsed_ms,
             )  # fmt: skip
-        except InvalidInput:
-            return
-        except DatabaseUnavailable as error:
+        except (InvalidInput, DatabaseUnavailable) as error:
             warnings.warn(f"an answer was generated and couldn't be stored: {error}", stacklevel=2)
 
     def clear(self, **kwargs: Any) -> None:
