@@ -14,8 +14,8 @@ MAX_DEPTH = 100  # levels of nesting; far below Python's recursion limit, far ab
 MAX_EXACT_INTEGER = 2**53 - 1  # JSON's numbers are doubles: beyond it, two neighbours may be one number
 MAX_PATH_SHOWN = 100  # characters of a path that a message repeats
 _REMEDY = (
-    "Use texts, numbers, lists and dicts: of a set unordered([…]), of a generator list(…), of an Enum its .value, of an "
-    'array .tolist(), of a dataclass dataclasses.asdict(…), of a pydantic model .model_dump(mode="json"), else str(…).'
+    "Use texts, numbers, lists and dicts: of a set unordered([…]), of a generator list(…), of an Enum its .value, of "
+    'an array .tolist(), of a dataclass dataclasses.asdict(…), of a model .model_dump(mode="json"), of others str(…).'
 )
 Path = tuple[str, ...]  # where a part stands, such as ("params", ".tools", "[0]"); as long as it is deep
 
@@ -32,9 +32,6 @@ class unordered:
         if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
             raise InvalidInput(f"unordered needs a list, not {shown(items)}. Write unordered([…]).")
         self.items = list(items)
-
-    def __repr__(self) -> str:
-        return f"unordered({self.items!r})"
 
 
 def canonical_dict(part: dict[Any, Any], path: Path) -> dict[str, Any]:

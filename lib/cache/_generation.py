@@ -3,7 +3,6 @@
 The lock saves threads the polling. Who may generate is decided by the lease: a row that says who does, and until when.
 """
 
-import os
 import threading
 import time
 import warnings
@@ -23,9 +22,8 @@ class KeyLocks:
     """A lock for each content that this process is generating just now."""
 
     def __init__(self) -> None:
-        # By process, too: a forked one inherits locks whose threads it hasn't got. No lock around them, since
-        # `setdefault`, `pop`, `add` and `discard` are atomic.
-        self._locks: dict[tuple[int, Entry], threading.Lock] = {}
+        # No lock around them, since `setdefault`, `pop`, `add` and `discard` are atomic.
+        self._locks: dict[Entry, threading.Lock] = {}
         self._threads: set[tuple[int, Entry]] = set()  # that generate, and what
 
     @contextmanager
@@ -34,13 +32,13 @@ class KeyLocks:
 
         Errors: InvalidInput, if this very thread holds it.
         """
-        address, thread = (os.getpid(), entry), (threading.get_ident(), entry)
+        thread = (threading.get_ident(), entry)
         if thread in self._threads:
             raise InvalidInput(
                 "generate asked for the very content that it is to generate, and would wait for itself. Give what "
                 "it needs in between a key of its own, such as content_hash(…, step=1)."
             )
-        lock = self._locks.setdefault(address, threading.Lock())
+        lock = self._locks.setdefault(entry, threading.Lock())
         is_ours = lock.acquire(timeout=seconds)
         self._threads.add(thread)
         try:
@@ -48,7 +46,7 @@ class KeyLocks:
         finally:
             self._threads.discard(thread)
             if is_ours:
-                self._locks.pop(address, None)
+                self._locks.pop(entry, None)
                 lock.release()
 
 
@@ -79,7 +77,7 @@ def find_or_generate(
         began = time.perf_counter()
         output = generate()
         elapsed_ms = (time.perf_counter() - began) * 1000
-        columns = columns_of(output, clock(), elapsed_ms, options)
+        columns = columns_of(output, clock(), options) | {"generation_ms": elapsed_ms}
         ours = StoredContent(*[columns[name] for name in StoredContent._fields])
         try:
             if rows.complete(entry, owner, columns):

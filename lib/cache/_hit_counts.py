@@ -1,13 +1,11 @@
 """How often each content was served: counted in memory, and added up in the database from time to time."""
 
-import os
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
-from typing import NamedTuple
 
 from sqlalchemy import Engine, bindparam, update
 
@@ -16,7 +14,7 @@ from lib.database import bound
 from lib.database.transactions import hold_user, write_transaction
 from lib.errors import WorkbookError
 
-FLUSH_HITS = 1000
+FLUSH_HITS, FLUSH_SECONDS = 1000, 5.0
 
 # The sum is made by the database: read, add and write would lose what another one adds meanwhile. Created at that
 # moment: what has replaced a content since is another one, and wasn't read.
@@ -26,36 +24,31 @@ _ADD = (
     .where(CONTENTS.c.created_at == bindparam("created", type_=CONTENTS.c.created_at.type))
     .values(access_count=CONTENTS.c.access_count + bindparam("hits"), last_accessed=bindparam("last"))
 )
-
-
-class Served(NamedTuple):
-    """A content that was served, and the process that did."""
-
-    user_id: str  # "" for all
-    content_hash: str
-    created_at: datetime
-    process: int
+Served = tuple[str, str, datetime]  # user_id, "" if shared; content_hash; created_at
 
 
 class HitCounts:
     """Hits that aren't in the database yet. An UPDATE for each would make a hit as slow as a write to the disk.
 
-    The hit that is the 1,000th since the last time, or the first after `flush_seconds`, adds them up; so does `flush`,
-    which `close` calls. A process that is killed, or ends without `close`, loses those since: 999 hits at most, and
-    counts only.
+    The hit that is the 1,000th since the last time, or the first after 5 seconds, adds them up; so does `flush`, which
+    `close` calls. A process that is killed, or ends without `close`, loses those since: 999 hits at most, and counts
+    only. One that is forked off begins with those of its parent, so flush before you fork.
     """
 
-    def __init__(self, engine: Engine, flush_seconds: float):
-        self._engine, self._seconds, self._lock = engine, flush_seconds, threading.Lock()
+    def __init__(self, engine: Engine):
+        self._engine, self._lock = engine, threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
         self._counts: Counter[Served] = Counter()
         self._last: dict[Served, datetime] = {}
-        self._hits, self._flush_at = 0, time.monotonic() + flush_seconds
+        self._hits, self._flush_at = 0, time.monotonic() + FLUSH_SECONDS
 
     def add(self, entry: Entry, created_at: datetime, at: datetime) -> None:
         """Count one hit. created_at: of the content that was served. at: the time of the hit."""
         if entry.scope.user_id is None and bound(self._engine):
             return  # the role of requests may read shared contents, not write to them: see ContentCache.on
-        served = Served(entry.scope.user_id or "", entry.content_hash, created_at, os.getpid())
+        served = (entry.scope.user_id or "", entry.content_hash, created_at)
         with self._lock:
             self._counts[served] += 1
             self._last[served] = at
@@ -69,25 +62,18 @@ class HitCounts:
         """Add all that was counted until now to the database. After an error, it is still counted."""
         with self._lock:
             counts, last = self._counts, self._last
-            self._counts, self._last = Counter(), {}
-            self._hits, self._flush_at = 0, time.monotonic() + self._seconds
-        ours = sorted(served for served in counts if served.process == os.getpid())  # a fork's parent adds its own
-        if not ours:
+            self._begin()
+        if not counts:
             return
         try:
             # All who add up take rows in one order, and a user's row before theirs: none waits for another in turn.
             with write_transaction(self._engine) as connection:
-                for user_id, group in groupby(ours, lambda served: served.user_id):
+                for user_id, group in groupby(sorted(counts), lambda served: served[0]):
                     if user_id:
                         hold_user(connection, user_id)
                     rows = [
-                        {
-                            "hash": each.content_hash,
-                            "created": each.created_at,
-                            "hits": counts[each],
-                            "last": last[each],
-                        }
-                        for each in group
+                        {"hash": served[1], "created": served[2], "hits": counts[served], "last": last[served]}
+                        for served in group
                     ]
                     connection.execute(_ADD.where(of_scope(CONTENTS, user_id or None)), rows)
         except BaseException:

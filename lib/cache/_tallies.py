@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lib.errors import ModelUnavailable
@@ -11,9 +12,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 # How many; milliseconds in all; tokens that were saved.
-COUNTED = ("hit", "miss", "coalesced", "hit_ms", "miss_ms", "coalesced_ms", "saved_ms", "tokens_in", "tokens_out")
+COUNTED = ("hit", "miss", "coalesced", "hit_ms", "miss_ms", "saved_ms", "tokens_in", "tokens_out")
 Tally = defaultdict[str, float]  # of COUNTED
-Address = tuple[int, str, str | None]  # hours since 1970, content_type, model
+Address = tuple[datetime, str, str | None]  # the hour, content_type, model
 
 
 def cost_saved(model: str | None, tally: Tally) -> float:

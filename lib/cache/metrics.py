@@ -3,20 +3,18 @@
 import math
 import threading
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lib.cache._tallies import Address, Tally, cost_saved, table
 from lib.cache.content import Cached
 from lib.database.tables import as_utc
-from lib.errors import InvalidInput, shown
 from lib.html_table import html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 OUTCOMES = ("hit", "miss", "coalesced")
-_EPOCH, _HOUR = datetime(1970, 1, 1, tzinfo=UTC), timedelta(hours=1)
 
 
 class CacheMetrics:
@@ -24,6 +22,7 @@ class CacheMetrics:
 
     hits, misses and coalesced add up to the requests that were answered; one whose generation failed is none of them.
 
+    >>> from datetime import UTC
     >>> metrics = CacheMetrics()
     >>> when = datetime(2026, 3, 1, 12, tzinfo=UTC)
     >>> for outcome, latency_ms in (("miss", 900.0), ("hit", 0.5)):
@@ -43,7 +42,7 @@ class CacheMetrics:
 
     def record(self, answer: Cached, content_type: str, at: datetime) -> None:
         """Count one answer, given out at that time (aware)."""
-        hour = (as_utc(at) - _EPOCH) // _HOUR
+        hour = as_utc(at).replace(minute=0, second=0, microsecond=0)
         with self._lock:
             tally = self._tallies.setdefault((hour, content_type, answer.model), defaultdict(int))
             tally[answer.outcome] += 1
@@ -92,13 +91,12 @@ class CacheMetrics:
     def over_time(self, bucket: timedelta = timedelta(hours=1)) -> "DataFrame":
         """The same for each stretch of time with a request in it, in order; a row begins at its `at` (UTC).
 
-        bucket: whole hours.
+        bucket: whole hours, as the counts are kept by the hour.
         """
-        hours = bucket // _HOUR if isinstance(bucket, timedelta) else 0
-        if hours < 1 or bucket % _HOUR:
-            raise InvalidInput(f"bucket must be a timedelta of whole hours, not {shown(bucket)}.")
+        from pandas import Timestamp
+
         tallies = self._copied()
-        return table("at", ((_EPOCH + hour // hours * bucket, model, tally) for (hour, _, model), tally in tallies))
+        return table("at", ((Timestamp(hour).floor(bucket), model, tally) for (hour, _, model), tally in tallies))
 
     def _copied(self) -> list[tuple[Address, Tally]]:
         with self._lock:
