@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @cache
 def practice_model() -> "PracticeModel":
-    """Return the practice model of this process; started when it is first asked for, stopped with the process."""
+    """Return the practice model of this process; started when it is first asked for, stopped with the process.
+
+    It is lib/practice, which a product needn't have: there, set OPENAI_API_KEY or OPENAI_BASE_URL.
+    """
     from lib.practice.practice_model import start_practice_model
 
     return start_practice_model()
