@@ -1,7 +1,12 @@
 """The workbook's package: a memory store for LLM agents, floor by floor. See the README."""
 
-from typing import NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from lib.postgres.row_level_security import as_user, disable_row_level_security, enable_row_level_security
+
+_missing = None
 try:
     from lib.cache import unordered
     from lib.cache.cache_key import content_hash
@@ -27,7 +32,6 @@ try:
     )
     from lib.formation import FinishedSession
     from lib.formation.session_log import SessionLog
-    from lib.postgres.row_level_security import as_user, disable_row_level_security, enable_row_level_security
     from lib.retrieval.scored_memory import ScoredList, ScoredMemory
     from lib.retrieval.search import Weights, reembed, retrieve
     from lib.store import ArchivedItem, MemoryVersion
@@ -38,14 +42,21 @@ except ModuleNotFoundError as error:
         raise
     _missing = error.name
 
-    # So that `workbook check`, which is in this package too, can still say what is missing.
-    def __getattr__(name: str) -> NoReturn:
-        if name in __all__:
+_ROW_LEVEL_SECURITY = ("as_user", "disable_row_level_security", "enable_row_level_security")
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        # So that `workbook check`, which is in this package too, can still say what is missing.
+        if _missing and name in __all__:
             raise ModuleNotFoundError(
                 f"lib.{name} needs the package {_missing!r}, which isn't installed. In the workbook's folder, run "
                 "`uv sync`, or `python -m pip install -e .`; `python -m lib check` lists all that is missing.",
                 name=_missing,
             )
+        # Imported when they are asked for, so that the wings of the core work in a product without this one.
+        if name in _ROW_LEVEL_SECURITY:
+            return getattr(import_module("lib.postgres.row_level_security"), name)
         raise AttributeError(f"module 'lib' has no attribute {name!r}")
 
 

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,6 +159,20 @@ def test_the_checks_see_every_way_to_import(tmp_path: Path) -> None:
     file.write_text("\n".join(lines))
 
     assert {parts[1:] for parts in imports_of(file)} == {("cache",), ("store", "items", "X"), ("jobs",), ()}
+
+
+def test_the_core_can_be_copied_into_a_product_without_the_other_wings(tmp_path: Path) -> None:
+    for wing in CORE:
+        shutil.copytree(LIB / wing, tmp_path / "lib" / wing)
+    for file in LIB.glob("*.py"):
+        shutil.copy(file, tmp_path / "lib")
+    modules = [module_of(file) for file in files if place_of(file) in CORE]
+    code = f"import {', '.join(modules)}\nfrom lib import MemoryStore, retrieve\nprint(lib.__file__)"
+
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip() == str(tmp_path / "lib" / "__init__.py"), "it is the copy that was imported"
 
 
 def test_import_lib_loads_nothing_heavy() -> None:

@@ -2,8 +2,8 @@
 
 Read in this order: `cache_key` (the hash), `scope` (whose it is), `content` (what is kept), `content_cache` (get, or
 generate once for all who ask), `metrics` (hits, misses, what they saved), `langchain_cache` (the same for LangChain).
-Depth: `_canonical_json` (inputs of a key), `_access`, `_columns` and `_rows` (the tables), `_generation` and
-`_single_flight` (one generation for all), `_hit_counts`, `_eviction`, `_tallies` (of `metrics`), `_langchain_answers`.
+Depth: `_canonical_json` (inputs of a key), `_access`, `_columns` and `_rows` (the tables), `_generation` (one for all
+who ask), `_hit_counts`, `_eviction`, `_tallies` (of `metrics`), `_langchain_answers`.
 """
 
 from lib.cache._canonical_json import unordered

@@ -24,10 +24,12 @@ def check_readable(engine: Engine, scope: Scope) -> None:
 
 
 def check_writable(engine: Engine, scope: Scope | None) -> None:
-    """Raise NotYourRows if the engine is one user's, and the contents are SHARED or, without a scope, those of all.
+    """Raise the same, and NotYourRows if the engine is one user's and the contents SHARED or, without a scope, of all.
 
     One user's request could else put words into the answers of all.
     """
+    if scope is not None:
+        check_readable(engine, scope)
     user = bound(engine)
     if user is not None and (scope is None or scope.user_id is None):
         raise NotYourRows(

@@ -4,7 +4,6 @@ import math
 import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from enum import Enum
 from typing import Any, NoReturn
 
 import rfc8785
@@ -14,13 +13,10 @@ from lib.errors import InvalidInput, shown
 MAX_DEPTH = 100  # levels of nesting; far below Python's recursion limit, far above any prompt
 MAX_EXACT_INTEGER = 2**53 - 1  # JSON's numbers are doubles: beyond it, two neighbours may be one number
 MAX_PATH_SHOWN = 100  # characters of a path that a message repeats
-_REMEDIES = {
-    "set": "A set has no order: use unordered([…]).",
-    "frozenset": "A set has no order: use unordered([…]).",
-    "generator": "It could be read only once: use list(…).",
-    "Decimal": "Use str(…), or float(…) if its digits may be rounded.",
-    "UUID": "Use str(…).",
-}
+_REMEDY = (
+    "Use texts, numbers, lists and dicts: of a set unordered([…]), of a generator list(…), of an Enum its .value, of "
+    'an array .tolist(), of a dataclass dataclasses.asdict(…), of a model .model_dump(mode="json"), of others str(…).'
+)
 Path = tuple[str, ...]  # where a part stands, such as ("params", ".tools", "[0]"); as long as it is deep
 
 
@@ -36,9 +32,6 @@ class unordered:
         if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
             raise InvalidInput(f"unordered needs a list, not {shown(items)}. Write unordered([…]).")
         self.items = list(items)
-
-    def __repr__(self) -> str:
-        return f"unordered({self.items!r})"
 
 
 def canonical_dict(part: dict[Any, Any], path: Path) -> dict[str, Any]:
@@ -91,7 +84,7 @@ def _canonical(part: Any, path: Path) -> Any:
         return {"$time": _instant(part, path)}
     if isinstance(part, date):
         return {"$date": part.isoformat()}
-    _refuse(path, f"is a {type(part).__name__}, which has no fixed form as text: {shown(part)}. {_remedy(part)}")
+    _refuse(path, f"is a {type(part).__name__}, which has no fixed form as text: {shown(part)}. {_REMEDY}")
 
 
 def _text(text: str, path: Path) -> str:
@@ -115,8 +108,7 @@ def _integer(number: int) -> Any:
 
 
 def _instant(moment: datetime, path: Path) -> str:
-    if type(moment) is not datetime and (moment != moment or getattr(moment, "nanosecond", False)):
-        # pandas: a NaT, which is no moment, or parts of a microsecond, which would be left out
+    if getattr(moment, "nanosecond", 0):  # of pandas: parts of a microsecond would be left out; of NaT it is NaN
         _refuse(path, f"is {moment!r}, which a datetime can't hold. Use its .to_pydatetime(), or its .isoformat().")
     if moment.utcoffset() is None:
         _refuse(
@@ -124,25 +116,8 @@ def _instant(moment: datetime, path: Path) -> str:
             f"has no time zone, so it could be any of 24 hours: {moment.isoformat()}. Use datetime.now(UTC), or "
             "value.replace(tzinfo=UTC) if it is in UTC already.",
         )
-    try:
-        return moment.astimezone(UTC).isoformat(timespec="microseconds")
-    except OverflowError:
-        _refuse(path, f"is {moment.isoformat()}, which in UTC is outside of the calendar.")
-
-
-def _remedy(part: Any) -> str:
-    """How an object becomes something that can be hashed."""
-    if isinstance(part, Enum):
-        return "Use its .value."
-    if hasattr(part, "model_dump"):
-        return 'Use .model_dump(mode="json").'
-    if hasattr(part, "__dataclass_fields__"):
-        return "Use dataclasses.asdict(…)."
-    if hasattr(part, "tolist"):  # NumPy's arrays, and its numbers that are none of Python's
-        return "Use .tolist()."
-    return _REMEDIES.get(type(part).__name__, "Use texts, numbers, lists and dicts.")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _refuse(path: Path, problem: str) -> NoReturn:
-    place = "".join(path)
-    raise InvalidInput(f"{place if len(place) <= MAX_PATH_SHOWN else f'{place[:MAX_PATH_SHOWN]}…'} {problem}")
+    raise InvalidInput(f"{''.join(path)[:MAX_PATH_SHOWN]} {problem}")

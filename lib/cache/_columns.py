@@ -1,7 +1,6 @@
 """A content as a row of its table: checked, with what is stored beside it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from lib.store.values import check_text, prepare
 MIN_SECONDS, MAX_SECONDS = 0.001, 10 * 365 * 24 * 3600
 MAX_TOKENS = 2**31 - 1
 SUMMARY_LENGTH = 200  # characters of an input summary that are kept
+Options = tuple[timedelta | None, str | None]  # how long it is served, and the input summary
 
 
 def checked_seconds(name: str, seconds: float) -> timedelta:
@@ -20,20 +20,14 @@ def checked_seconds(name: str, seconds: float) -> timedelta:
     return timedelta(seconds=checked_number(name, seconds, MIN_SECONDS, MAX_SECONDS))
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a caller says about a content that is to be stored; checked before a model is paid for it."""
-
-    ttl_seconds: float | None
-    input_summary: str | None
-
-    def __post_init__(self) -> None:
-        if self.ttl_seconds is not None:
-            checked_seconds("ttl_seconds", self.ttl_seconds)
-        _check_optional_text("input_summary", self.input_summary)
+def checked_options(ttl_seconds: float | None, input_summary: str | None) -> Options:
+    """Return what a caller says about a content that is to be stored; checked before a model is paid for it."""
+    if input_summary is not None:
+        check_text(input_summary, "input_summary")
+    return None if ttl_seconds is None else checked_seconds("ttl_seconds", ttl_seconds), input_summary
 
 
-def columns_of(output: Any, now: datetime, generation_ms: float | None, options: Options) -> dict[str, Any]:
+def columns_of(output: Any, now: datetime, options: Options) -> dict[str, Any]:
     """Return the columns of a content that was generated. Errors: InvalidInput, if it can't be stored."""
     generated = output if isinstance(output, Generated) else Generated(output)
     if not isinstance(generated.content, Mapping):
@@ -44,26 +38,18 @@ def columns_of(output: Any, now: datetime, generation_ms: float | None, options:
     for name in ("tokens_in", "tokens_out"):
         if (tokens := getattr(generated, name)) is not None:
             checked_number(name, tokens, 0, MAX_TOKENS, whole=True)
-    if generation_ms is not None:
-        checked_number("generation_ms", generation_ms, 0)
-    _check_optional_text("model", generated.model)
+    if generated.model is not None:
+        check_text(generated.model, "model")
     content, as_json, _ = prepare(dict(generated.content))
-    ttl, summary = options.ttl_seconds, options.input_summary
+    ttl, summary = options
     return {
         "content": content,
         "size_bytes": len(as_json.encode()),
         "created_at": now,
-        "expires_at": None if ttl is None else now + checked_seconds("ttl_seconds", ttl),
+        "expires_at": None if ttl is None else now + ttl,
         "model": generated.model,
         "tokens_in": generated.tokens_in,
         "tokens_out": generated.tokens_out,
-        "generation_ms": generation_ms,
+        "generation_ms": None,
         "input_summary": None if summary is None else summary[:SUMMARY_LENGTH],
     }
-
-
-def _check_optional_text(name: str, text: str | None) -> None:
-    if text is not None and not isinstance(text, str):
-        raise InvalidInput(f"{name} must be a text, or None, not {shown(text)}.")
-    if text is not None:
-        check_text(text, name)

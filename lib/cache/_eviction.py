@@ -1,23 +1,10 @@
 """Deleting from the cache: what has expired, what is too much, and all of one type; in small transactions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    LargeBinary,
-    Text,
-    cast,
-    delete,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import Column, ColumnElement, Connection, Engine, delete, func, or_, select
 
 from lib.cache._rows import CONTENTS, LEASES, of_scope
 from lib.cache.scope import Scope
@@ -37,35 +24,33 @@ _ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is to be kept; None stands for no limit. See `ContentCache.evict`."""
+def evict(
+    engine: Engine,
+    now: datetime,
+    max_entries: int | None,
+    max_bytes: int | None,
+    older_than: timedelta | None,
+    policy: str,
+) -> int:
+    """Delete what has expired by `now`, then what is older or more than the limits; return how many contents went.
 
-    max_entries: int | None = None
-    max_bytes: int | None = None
-    older_than: timedelta | None = None
-    policy: str = "lru"
-
-    def __post_init__(self) -> None:
-        for name, limit in (("max_entries", self.max_entries), ("max_bytes", self.max_bytes)):
-            if limit is not None:
-                checked_number(name, limit, 0, whole=True)
-        age = self.older_than
-        if age is not None and not (isinstance(age, timedelta) and timedelta(0) <= age <= MAX_AGE):
-            raise InvalidInput(
-                f"older_than must be a timedelta such as timedelta(days=30), up to ten years, not {age!r}."
-            )
-        if self.policy not in _ORDERS:
-            raise InvalidInput(f"policy must be one of {', '.join(_ORDERS)}, not {shown(self.policy)}.")
-
-
-def evict(engine: Engine, now: datetime, limits: Limits) -> int:
-    """Delete what has expired by `now`, then what is older or more than the limits; return how many contents went."""
+    Limits: see `ContentCache.evict`. Errors: InvalidInput for one that is none.
+    """
+    limits = {"max_entries": max_entries, "max_bytes": max_bytes}
+    for name, limit in limits.items():
+        if limit is not None:
+            checked_number(name, limit, 0, whole=True)
+    if older_than is not None and not (isinstance(older_than, timedelta) and timedelta(0) <= older_than <= MAX_AGE):
+        raise InvalidInput(
+            f"older_than must be a timedelta such as timedelta(days=30), up to ten years, not {older_than!r}."
+        )
+    if policy not in _ORDERS:
+        raise InvalidInput(f"policy must be one of {', '.join(_ORDERS)}, not {shown(policy)}.")
     evicted = _delete_contents(engine, CONTENTS.c.expires_at <= now)
-    if limits.older_than is not None:
-        evicted += _delete_contents(engine, CONTENTS.c.created_at < now - limits.older_than)
+    if older_than is not None:
+        evicted += _delete_contents(engine, CONTENTS.c.created_at < now - older_than)
     with autocommit_connection(engine) as connection:
-        excess = _excess(connection, limits)
+        excess = _excess(connection, max_entries, max_bytes, policy)
     for start in range(0, len(excess), BATCH):
         evicted += _delete_free(engine, CONTENTS.c.id.in_(excess[start : start + BATCH]))
     _delete_one_by_one(engine, LEASES.c.content_hash, LEASES.c.claimed_until < now - FORGOTTEN_LEASE)
@@ -113,27 +98,20 @@ def _delete_one_by_one(engine: Engine, name: Column[Any], *conditions: ColumnEle
     return deleted
 
 
-def _excess(connection: Connection, limits: Limits) -> Sequence[str]:
+def _excess(connection: Connection, max_entries: int | None, max_bytes: int | None, policy: str) -> Sequence[str]:
     """The ids of those that are too many, the first to go first.
 
     One statement, thus one moment: whoever counts first and looks for the ids then, deletes twice what another one
     is deleting in between.
     """
-    if limits.max_entries is None and limits.max_bytes is None:
-        return []
-    # Contents of older workbooks have no size yet.
-    as_text = Text if connection.dialect.name == "postgresql" else LargeBinary  # SQLite's length of a blob is in bytes
-    length = func.octet_length if connection.dialect.name == "postgresql" else func.length
-    size = func.coalesce(CONTENTS.c.size_bytes, length(cast(CONTENTS.c.content, as_text)))
-    last_first = [column.desc() for column in _ORDERS[limits.policy]]
+    last_first = [column.desc() for column in _ORDERS[policy]]
     ranked = select(  # each with those that go later
         CONTENTS.c.id,
         func.count().over(order_by=last_first, rows=(None, 0)).label("entries"),
-        func.sum(size).over(order_by=last_first, rows=(None, 0)).label("bytes"),
+        func.sum(CONTENTS.c.size_bytes).over(order_by=last_first, rows=(None, 0)).label("bytes"),
     ).subquery()
-    too_much = [
-        column > limit
-        for column, limit in ((ranked.c.entries, limits.max_entries), (ranked.c.bytes, limits.max_bytes))
-        if limit is not None
-    ]
+    limits = ((ranked.c.entries, max_entries), (ranked.c.bytes, max_bytes))
+    too_much = [column > limit for column, limit in limits if limit is not None]
+    if not too_much:
+        return []
     return connection.scalars(select(ranked.c.id).where(or_(*too_much)).order_by(ranked.c.entries.desc())).all()

@@ -1,7 +1,9 @@
 """The counts of `CacheMetrics`, by hour, content_type and model; and as tables."""
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lib.errors import ModelUnavailable
@@ -9,49 +11,43 @@ from lib.errors import ModelUnavailable
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = (
-    "requests", "hits", "misses", "coalesced", "hit_rate", "hit_ms", "miss_ms", "saved_seconds", "tokens_in_saved",
-    "tokens_out_saved", "cost_saved_usd",
-)  # fmt: skip
-
-# hit, miss, coalesced: how many; hit_ms, miss_ms, saved_ms: in all; tokens_in, tokens_out: saved
-Tally = defaultdict[str, float]
-Address = tuple[int, str, str | None]  # hours since 1970, content_type, model
+# How many; milliseconds in all; tokens that were saved.
+COUNTED = ("hit", "miss", "coalesced", "hit_ms", "miss_ms", "saved_ms", "tokens_in", "tokens_out")
+Tally = defaultdict[str, float]  # of COUNTED
+Address = tuple[datetime, str, str | None]  # the hour, content_type, model
 
 
-def cost_saved(model: str | None, tally: Tally) -> float | None:
-    """Return what the tokens would have cost in USD; None if nobody knows their price."""
+def cost_saved(model: str | None, tally: Tally) -> float:
+    """Return what the tokens would have cost in USD; NaN if nobody knows their price."""
     from lib.llm import cost_usd
 
     if not tally["tokens_in"] and not tally["tokens_out"]:
         return 0.0
     try:
-        return None if model is None else cost_usd(model, int(tally["tokens_in"]), int(tally["tokens_out"]))
+        return math.nan if model is None else cost_usd(model, int(tally["tokens_in"]), int(tally["tokens_out"]))
     except ModelUnavailable:
-        return None
+        return math.nan
 
 
 def table(by: str, rows: Iterable[tuple[Hashable, str | None, Tally]]) -> "DataFrame":
     """Return a row for each group, in order. rows: (group, model, tally), any number of each group."""
     from pandas import DataFrame
 
-    totals: dict[Hashable, Tally] = {}
-    for group, model, tally in rows:
-        total = totals.setdefault(group, defaultdict(int))
-        for name, value in tally.items():
-            total[name] += value
-        cost = cost_saved(model, tally)
-        total["cost"] += float("nan") if cost is None else cost
-    summaries = [_summary(total) for total in totals.values()]
-    return DataFrame(summaries, list(totals), COLUMNS).rename_axis(by).sort_index()
-
-
-def _summary(total: Tally) -> tuple[float, ...]:
-    """The values of COLUMNS."""
-    requests = total["hit"] + total["miss"] + total["coalesced"]
-    return (
-        requests, total["hit"], total["miss"], total["coalesced"], total["hit"] / requests,
-        total["hit_ms"] / total["hit"] if total["hit"] else float("nan"),
-        total["miss_ms"] / total["miss"] if total["miss"] else float("nan"),
-        total["saved_ms"] / 1000, total["tokens_in"], total["tokens_out"], total["cost"],
-    )  # fmt: skip
+    counted = [(group, *(tally[name] for name in COUNTED), cost_saved(model, tally)) for group, model, tally in rows]
+    sums = DataFrame(counted, columns=[by, *COUNTED, "cost"]).groupby(by).sum(skipna=False)
+    requests = sums.hit + sums.miss + sums.coalesced
+    return DataFrame(
+        {
+            "requests": requests,
+            "hits": sums.hit,
+            "misses": sums.miss,
+            "coalesced": sums.coalesced,
+            "hit_rate": sums.hit / requests,
+            "hit_ms": sums.hit_ms / sums.hit,
+            "miss_ms": sums.miss_ms / sums.miss,
+            "saved_seconds": sums.saved_ms / 1000,
+            "tokens_in_saved": sums.tokens_in,
+            "tokens_out_saved": sums.tokens_out,
+            "cost_saved_usd": sums.cost,
+        }
+    )

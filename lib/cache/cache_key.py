@@ -5,10 +5,9 @@ from typing import Any
 
 import rfc8785
 
-from lib.cache._canonical_json import canonical_dict, canonical_list, unordered
+from lib.cache._canonical_json import canonical_dict, canonical_list
 from lib.errors import InvalidInput
 
-__all__ = ["content_hash", "unordered"]
 _RULES = 1  # in every key: should the rules change, old keys aren't found any more, rather than wrongly
 
 

@@ -24,8 +24,8 @@ class Cached:
     outcome: str  # "hit", "miss" (we generated it) or "coalesced" (we waited for who did)
     latency_ms: float  # of this call
     created_at: datetime  # aware, UTC
-    expires_at: datetime | None
-    model: str | None
-    tokens_in: int | None
-    tokens_out: int | None
-    generation_ms: float | None  # of the call that made it
+    expires_at: datetime | None = None
+    model: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    generation_ms: float | None = None  # of the call that made it

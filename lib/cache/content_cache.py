@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
 from lib.cache._access import check_readable, check_writable
-from lib.cache._columns import Options, checked_seconds, columns_of
-from lib.cache._eviction import Limits, delete_type, evict
-from lib.cache._generation import find_or_generate
+from lib.cache._columns import checked_options, checked_seconds, columns_of
+from lib.cache._eviction import delete_type, evict
+from lib.cache._generation import KeyLocks, find_or_generate
 from lib.cache._hit_counts import HitCounts
 from lib.cache._rows import CacheRows, Entry, StoredContent
-from lib.cache._single_flight import KeyLocks
 from lib.cache.content import Cached, Generated
 from lib.cache.metrics import CacheMetrics
 from lib.cache.scope import Scope
@@ -35,9 +35,10 @@ class ContentCache:
     engine: of the owner of the tables; on one of `as_user`, contents of that user and, to read, those that are SHARED.
     now: the time, for leases as well: several computers need clocks that agree to a second.
     lease_seconds: longer than the model takes, and short enough to wait for after a crash.
-    flush_seconds: the first hit after them adds the counts of hits to the database, and so does every 1,000th hit, and
-        `close` (or the end of a `with` block). A process that is killed, or ends without it, loses the counts since;
-        contents are never lost.
+
+    Every 1,000th hit adds the counts of hits to the database, and so does the first one after 5 seconds, and `close`
+    (or the end of a `with` block). A process that is killed, or ends without it, loses the counts since; contents are
+    never lost.
 
     >>> from lib.cache.cache_key import content_hash
     >>> from lib.database.engine import connect, create_tables
@@ -53,17 +54,10 @@ class ContentCache:
     hit {'text': 'A store.'}
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        now: Callable[[], datetime] = utcnow,
-        lease_seconds: float = 60,
-        flush_seconds: float = 5,
-    ):
+    def __init__(self, engine: Engine, *, now: Callable[[], datetime] = utcnow, lease_seconds: float = 60):
         self.engine, self._now, self._rows = engine, now, CacheRows(engine)
         self._lease = checked_seconds("lease_seconds", lease_seconds)
-        self._counts = HitCounts(engine, checked_seconds("flush_seconds", flush_seconds).total_seconds())
+        self._counts = HitCounts(engine)
         self._locks = KeyLocks()
         self.metrics = CacheMetrics()
 
@@ -75,8 +69,8 @@ class ContentCache:
         """
         if not isinstance(engine, Engine) or engine.pool is not self.engine.pool or bound(self.engine):
             raise InvalidInput("on() needs as_user(engine, …) of the engine that this cache was made with.")
-        view = object.__new__(ContentCache)
-        view.__dict__.update(self.__dict__, engine=engine, _rows=CacheRows(engine))
+        view = copy(self)
+        view.engine, view._rows = engine, CacheRows(engine)
         return view
 
     def get_or_generate(
@@ -102,7 +96,7 @@ class ContentCache:
         `generate` raises.
         """
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
-        options = Options(ttl_seconds, input_summary)
+        options = checked_options(ttl_seconds, input_summary)
         stored, outcome = self._rows.find(entry, self.time()), "hit"
         if stored is None:
             check_writable(self.engine, scope)
@@ -125,28 +119,23 @@ class ContentCache:
         scope: Scope,
         ttl_seconds: float | None = None,
         input_summary: str | None = None,
-        generation_ms: float | None = None,
     ) -> None:
         """Store a content that was generated elsewhere, in place of the one that may be there."""
         entry, now = self._entry(key, content_type, scope), self.time()
         check_writable(self.engine, scope)
-        options = Options(ttl_seconds, input_summary)
-        self._rows.put(entry, now, columns_of(generated, now, generation_ms, options))
+        options = checked_options(ttl_seconds, input_summary)
+        self._rows.put(entry, now, columns_of(generated, now, options))
 
     def invalidate(self, key: str, *, content_type: str, scope: Scope) -> bool:
         """Delete one content; whether there was one. What somebody is generating for it just now isn't stored."""
         entry = self._entry(key, content_type, scope)
         check_writable(self.engine, scope)
-        self._locks.forget(lambda generated: generated == entry)
         return self._rows.delete(entry)
 
     def invalidate_type(self, content_type: str, *, scope: Scope | None = None) -> int:
         """Delete all contents of a type, of one scope or, without one, of all; returns how many there were."""
         check_name(content_type, "content_type", CONTENT_TYPE_LENGTH)
-        if scope is not None:
-            check_readable(self.engine, scope)
         check_writable(self.engine, scope)
-        self._locks.forget(lambda entry: entry.content_type == content_type and scope in (None, entry.scope))
         return delete_type(self.engine, content_type, scope)
 
     def evict(
@@ -164,10 +153,9 @@ class ContentCache:
         In small transactions, which wait for nobody, so it may run beside everything else, also twice. It knows
         the hits of other processes as far as those have flushed them.
         """
-        limits = Limits(max_entries, max_bytes, older_than, policy)
         check_writable(self.engine, None)
         self.flush()
-        return evict(self.engine, self.time(), limits)
+        return evict(self.engine, self.time(), max_entries, max_bytes, older_than, policy)
 
     def flush(self) -> None:
         """Add the hits that were counted until now to `access_count` and `last_accessed` in the database."""
@@ -195,9 +183,6 @@ class ContentCache:
         at = self.time()
         if outcome != "miss":
             self._counts.add(entry, stored.created_at, at)
-        latency_ms = (time.perf_counter() - began) * 1000
-        self.metrics.record(
-            outcome, entry.content_type, at, latency_ms=latency_ms, generation_ms=stored.generation_ms,
-            model=stored.model, tokens_in=stored.tokens_in, tokens_out=stored.tokens_out,
-        )  # fmt: skip
-        return Cached(stored.content, outcome, latency_ms, *stored[1:])
+        answer = Cached(stored.content, outcome, (time.perf_counter() - began) * 1000, *stored[1:])
+        self.metrics.record(answer, entry.content_type, at)
+        return answer

@@ -1,18 +1,18 @@
 """The cache for LangChain's chat models, as its `BaseCache`."""
 
-import time
+import math
 import warnings
 from typing import Any
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
 from lib.cache._access import check_readable, check_writable
-from lib.cache._langchain_answers import generated_from, generations_in, key_of, summary_of
+from lib.cache._langchain_answers import generated_from, generations_in, summary_of
+from lib.cache.cache_key import content_hash
+from lib.cache.content import Cached
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import Scope
 from lib.errors import DatabaseUnavailable, InvalidInput
-
-MAX_MISSED = 1000  # calls that are on their way to the model, or have failed: nobody tells us of those
 
 
 class LangChainCache(BaseCache):
@@ -35,40 +35,26 @@ class LangChainCache(BaseCache):
         self, cache: ContentCache, *, scope: Scope, content_type: str = "chat", ttl_seconds: float | None = None
     ):
         self._cache, self._scope, self._type, self._ttl = cache, scope, content_type, ttl_seconds
-        self._missed: dict[str, float] = {}  # key -> when it was looked for in vain
         check_readable(cache.engine, scope)
         check_writable(cache.engine, scope)
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Return the answer to this prompt by this model; None if there is none."""
-        if (key := key_of(prompt, llm_string)) is None:
-            return None
-        began, cached = time.perf_counter(), self._cache.get(key, content_type=self._type, scope=self._scope)
-        if cached is not None:
-            return generations_in(cached.content)
-        if len(self._missed) >= MAX_MISSED:
-            self._missed.clear()  # those on their way are stored, but not timed
-        self._missed[key] = began
-        return None
+        key = content_hash(messages=prompt, model=llm_string)
+        cached = self._cache.get(key, content_type=self._type, scope=self._scope)
+        return None if cached is None else generations_in(cached.content)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Store an answer. One that can't be stored isn't: its caller has it, and is the one to be served."""
-        if (key := key_of(prompt, llm_string)) is None:
-            return
-        generated, began = generated_from(return_val), self._missed.get(key)
-        elapsed_ms = None if began is None else (time.perf_counter() - began) * 1000
-        if elapsed_ms is not None:
-            self._cache.metrics.record(
-                "miss", self._type, self._cache.time(), latency_ms=elapsed_ms, model=generated.model
-            )
+        generated, now = generated_from(return_val), self._cache.time()
+        # How long the model took, LangChain doesn't tell.
+        self._cache.metrics.record(Cached({}, "miss", math.nan, now, model=generated.model), self._type, now)
         try:
             self._cache.put(
-                key, generated, content_type=self._type, scope=self._scope, ttl_seconds=self._ttl,
-                input_summary=summary_of(prompt) if self._scope.user_id is None else None, generation_ms=elapsed_ms,
+                content_hash(messages=prompt, model=llm_string), generated, content_type=self._type, scope=self._scope,
+                ttl_seconds=self._ttl, input_summary=summary_of(prompt) if self._scope.user_id is None else None,
             )  # fmt: skip
-        except InvalidInput:
-            return
-        except DatabaseUnavailable as error:
+        except (InvalidInput, DatabaseUnavailable) as error:
             warnings.warn(f"an answer was generated and couldn't be stored: {error}", stacklevel=2)
 
     def clear(self, **kwargs: Any) -> None:

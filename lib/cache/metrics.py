@@ -1,20 +1,20 @@
 """What a cache does for its process: how often it answered, how fast, and what that saved."""
 
+import math
 import threading
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lib.cache._tallies import Address, Tally, cost_saved, table
+from lib.cache.content import Cached
 from lib.database.tables import as_utc
-from lib.errors import InvalidInput, shown
 from lib.html_table import html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 OUTCOMES = ("hit", "miss", "coalesced")
-_EPOCH, _HOUR = datetime(1970, 1, 1, tzinfo=UTC), timedelta(hours=1)
 
 
 class CacheMetrics:
@@ -22,10 +22,11 @@ class CacheMetrics:
 
     hits, misses and coalesced add up to the requests that were answered; one whose generation failed is none of them.
 
+    >>> from datetime import UTC
     >>> metrics = CacheMetrics()
     >>> when = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    >>> metrics.record("miss", "lesson", when, latency_ms=900.0, generation_ms=890.0)
-    >>> metrics.record("hit", "lesson", when, latency_ms=0.5, generation_ms=890.0)
+    >>> for outcome, latency_ms in (("miss", 900.0), ("hit", 0.5)):
+    ...     metrics.record(Cached({}, outcome, latency_ms, when, generation_ms=890.0), "lesson", when)
     >>> metrics.hits, metrics.requests, metrics.hit_rate
     (1, 2, 0.5)
     """
@@ -39,35 +40,18 @@ class CacheMetrics:
         with self._lock:
             self._tallies.clear()
 
-    def record(
-        self,
-        outcome: str,
-        content_type: str,
-        at: datetime,
-        *,
-        latency_ms: float,
-        generation_ms: float | None = None,
-        model: str | None = None,
-        tokens_in: int | None = None,
-        tokens_out: int | None = None,
-    ) -> None:
-        """Count one answer.
-
-        outcome: "hit", "miss" or "coalesced". at: aware. latency_ms: what the caller waited, in ms.
-        generation_ms, model, tokens_in, tokens_out: of the call that made the content.
-        Errors: InvalidInput.
-        """
-        if outcome not in OUTCOMES:
-            raise InvalidInput(f"outcome must be one of {', '.join(OUTCOMES)}, not {shown(outcome)}.")
-        hour = (as_utc(at) - _EPOCH) // _HOUR
+    def record(self, answer: Cached, content_type: str, at: datetime) -> None:
+        """Count one answer, given out at that time (aware)."""
+        hour = as_utc(at).replace(minute=0, second=0, microsecond=0)
         with self._lock:
-            tally = self._tallies.setdefault((hour, content_type, model), defaultdict(int))
-            tally[outcome] += 1
-            tally[f"{outcome}_ms"] += latency_ms
-            if outcome != "miss":
-                tally["saved_ms"] += (latency_ms if generation_ms is None else generation_ms) - latency_ms
-                tally["tokens_in"] += tokens_in or 0
-                tally["tokens_out"] += tokens_out or 0
+            tally = self._tallies.setdefault((hour, content_type, answer.model), defaultdict(int))
+            tally[answer.outcome] += 1
+            tally[f"{answer.outcome}_ms"] += answer.latency_ms
+            if answer.outcome != "miss":
+                if answer.generation_ms is not None:
+                    tally["saved_ms"] += answer.generation_ms - answer.latency_ms
+                tally["tokens_in"] += answer.tokens_in or 0
+                tally["tokens_out"] += answer.tokens_out or 0
 
     @property
     def hits(self) -> int:
@@ -97,7 +81,8 @@ class CacheMetrics:
     @property
     def cost_saved_usd(self) -> float:
         """What hits and coalesced answers would have cost, by data/prices.csv; models without a price count as 0."""
-        return sum(cost_saved(model, tally) or 0.0 for (_, _, model), tally in self._copied())
+        costs = (cost_saved(model, tally) for (_, _, model), tally in self._copied())
+        return sum(cost for cost in costs if not math.isnan(cost))
 
     def by_type(self) -> "DataFrame":
         """A row for each content_type: counts, hit_rate, mean latencies and savings; the names say the units."""
@@ -106,13 +91,12 @@ class CacheMetrics:
     def over_time(self, bucket: timedelta = timedelta(hours=1)) -> "DataFrame":
         """The same for each stretch of time with a request in it, in order; a row begins at its `at` (UTC).
 
-        bucket: whole hours.
+        bucket: whole hours, as the counts are kept by the hour.
         """
-        hours = bucket // _HOUR if isinstance(bucket, timedelta) else 0
-        if hours < 1 or bucket % _HOUR:
-            raise InvalidInput(f"bucket must be a timedelta of whole hours, not {shown(bucket)}.")
+        from pandas import Timestamp
+
         tallies = self._copied()
-        return table("at", ((_EPOCH + hour // hours * bucket, model, tally) for (hour, _, model), tally in tallies))
+        return table("at", ((Timestamp(hour).floor(bucket), model, tally) for (hour, _, model), tally in tallies))
 
     def _copied(self) -> list[tuple[Address, Tally]]:
         with self._lock:

@@ -11,9 +11,7 @@ from lib.errors import InvalidInput, shown
 if TYPE_CHECKING:
     import numpy as np
 
-BATCH = 8  # texts at once: on a processor, larger batches only pad more
 KEPT_VECTORS = 20_000  # in memory, of the texts that were embedded last; 30 MB
-SHOW_PROGRESS_FROM = 200  # texts
 
 
 class CachedEmbedder:
@@ -24,24 +22,27 @@ class CachedEmbedder:
 
     name: str
     dimensions: int
-    batch = BATCH
+    batch = 8  # texts at once: on a processor, larger batches only pad more
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def embed(self, texts: Sequence[str], *, progress: bool | None = None) -> "np.ndarray":
+    def embed(self, texts: Sequence[str]) -> "np.ndarray":
         """See `Embedder.embed`. Errors: InvalidInput for what isn't a text."""
         import numpy as np
 
         given, texts = texts, list(texts) if isinstance(texts, Iterable) else [None]
         if isinstance(given, str) or not all(isinstance(text, str) for text in texts):
             raise InvalidInput(f"embed takes a list of texts, not {shown(given)}.")
-        hashes = [_hash(text) for text in texts]
+        try:
+            hashes = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+        except UnicodeEncodeError as error:
+            cut = f"a lone surrogate, at position {error.start}: {shown(error.object)}"
+            raise InvalidInput(f"a text to embed holds half of a character ({cut}). Cut before or after it.") from None
         with self._lock:
             vectors = {key: self._kept[key] for key in hashes if key in self._kept}
-        new = {key: text for key, text in zip(hashes, texts, strict=True) if key not in vectors}
-        vectors |= self._embed_new(new, progress)
+        vectors |= self._embed_new({key: text for key, text in zip(hashes, texts, strict=True) if key not in vectors})
         with self._lock:
             for key, vector in vectors.items():
                 self._kept[key] = vector
@@ -50,29 +51,14 @@ class CachedEmbedder:
                 self._kept.popitem(last=False)
         return np.stack([vectors[key] for key in hashes]) if texts else np.zeros((0, self.dimensions), np.float32)
 
-    def _embed_new(self, new: dict[bytes, str], progress: bool | None) -> "dict[bytes, np.ndarray]":
-        from tqdm.auto import tqdm
-
+    def _embed_new(self, new: dict[bytes, str]) -> "dict[bytes, np.ndarray]":
         vectors: dict[bytes, np.ndarray] = {}
         # Texts of like length together: a batch is as long as its longest.
         keys = sorted(new, key=lambda key: len(new[key]))
-        show = progress if progress is not None else len(keys) >= SHOW_PROGRESS_FROM
-        with tqdm(total=len(keys), unit="text", desc="embedding", disable=not show) as bar:
-            for start in range(0, len(keys), self.batch):
-                batch = keys[start : start + self.batch]
-                vectors.update(zip(batch, self._embed_batch([new[key] for key in batch]), strict=True))
-                bar.update(len(batch))
+        for start in range(0, len(keys), self.batch):
+            batch = keys[start : start + self.batch]
+            vectors.update(zip(batch, self._embed_batch([new[key] for key in batch]), strict=True))
         return vectors
 
     def _embed_batch(self, texts: list[str]) -> "np.ndarray":
         raise NotImplementedError
-
-
-def _hash(text: str) -> bytes:
-    try:
-        return hashlib.blake2b(text.encode(), digest_size=16).digest()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"a text to embed holds half of a character (a lone surrogate, at position {error.start}): {shown(text)}. "
-            "It was probably cut in the middle of an emoji; cut before or after it."
-        ) from None

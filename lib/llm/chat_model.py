@@ -7,23 +7,12 @@ from pydantic import SecretStr
 
 from lib.config import setting
 from lib.llm._endpoints import first_model, local_client, practice_model
-from lib.llm._prices import DEFAULT_MODEL, PRICES, cost_usd, price_of
-from lib.practice.practice_model import PracticeModel
-from lib.practice.practice_model.api import MODEL_NAME
+from lib.llm._prices import DEFAULT_MODEL, PRACTICE_MODEL
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "PRICES",
-    "ModelChoice",
-    "chat_model",
-    "cost_usd",
-    "model_choice",
-    "practice_model",
-    "price_of",
-]
+    from lib.practice.practice_model import PracticeModel
 
 TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 2  # after a 429, a 5xx or a lost connection; the client waits as long as Retry-After says
@@ -51,10 +40,10 @@ def model_choice() -> ModelChoice:
         return ModelChoice("endpoint", model, base_url)
     if key:
         return ModelChoice("openai", model or DEFAULT_MODEL, None)
-    return ModelChoice("practice", MODEL_NAME, None)
+    return ModelChoice("practice", PRACTICE_MODEL, None)
 
 
-def chat_model(*, model: str | None = None, practice: PracticeModel | None = None, **options: Any) -> "ChatOpenAI":
+def chat_model(*, model: str | None = None, practice: "PracticeModel | None" = None, **options: Any) -> "ChatOpenAI":
     """A chat model, the same class in every case, so that code written on one runs on the others.
 
     model: its name; None takes OPENAI_MODEL, else the default.
@@ -64,7 +53,7 @@ def chat_model(*, model: str | None = None, practice: PracticeModel | None = Non
     """
     from langchain_openai import ChatOpenAI
 
-    choice = model_choice() if practice is None else ModelChoice("practice", MODEL_NAME, None)
+    choice = model_choice() if practice is None else ModelChoice("practice", PRACTICE_MODEL, None)
     # Without stream_usage, the tokens of a streamed answer of a compatible endpoint would be counted as none.
     options = {"timeout": TIMEOUT_SECONDS, "max_retries": MAX_RETRIES, "stream_usage": True, **options}
     if choice.kind == "practice":
@@ -73,7 +62,7 @@ def chat_model(*, model: str | None = None, practice: PracticeModel | None = Non
         clients = {"http_client": local_client(), "http_async_client": DefaultAsyncHttpxClient(trust_env=False)}
         url = (practice or practice_model()).url
         options = {"base_url": url, "use_responses_api": False, **clients, **options}
-        return ChatOpenAI(model=model or MODEL_NAME, api_key=SecretStr("practice"), **options)
+        return ChatOpenAI(model=model or PRACTICE_MODEL, api_key=SecretStr("practice"), **options)
     key = setting("OPENAI_API_KEY") or "not-needed"  # the client insists on one; local servers ignore it
     if choice.base_url is not None:
         options = {"base_url": choice.base_url, **options}

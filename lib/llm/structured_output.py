@@ -1,6 +1,6 @@
 """Answers of a model that must fit a schema: asked for, checked, and asked for once more."""
 
-import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,14 +57,11 @@ def ask(
 
 def _without_fence(text: str) -> str:
     """JSON without the ``` that models like to put around it."""
-    stripped = text.strip()
-    if stripped.startswith("```") and stripped.endswith("```") and "\n" in stripped:
-        return stripped.partition("\n")[2].removesuffix("```")
-    return stripped
+    return re.sub(r"^```.*\n|```$", "", text.strip())
 
 
 def _in_words(error: ValidationError) -> str:
     """The first few faults of an answer, short enough to be sent back."""
     faults = error.errors(include_url=False, include_context=False)
     words = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in faults[:3]]
-    return f"it doesn't fit the schema ({json.dumps('; '.join(words), ensure_ascii=False)[1:-1][:400]})."
+    return f"it doesn't fit the schema ({'; '.join(words)[:400]})."

@@ -105,7 +105,7 @@ def parse_query(
     counts = counts_of(connection, user_id, terms)
     idfs = {term: idf(state.count, min(count, state.count)) for term, count in counts.items()}
     rest = " ".join(part for part in query.split() if not names & set(words(part)))
-    [vector] = embedder.embed([rest or query], progress=False)
+    [vector] = embedder.embed([rest or query])
     return ParsedQuery(subjects, counts, idfs, vector, times_named(query, now))
 
 

@@ -186,7 +186,7 @@ def _entries(
             if row.memory_id in ids or row.old_hash != digest:
                 rows.append((row, context or row.alone, dict(terms), digest))
     texts = [row.alone for row, *_ in rows] + [context for _, context, *_ in rows]
-    vectors = embedder.embed(texts, progress=False)
+    vectors = embedder.embed(texts)
     # By itself and with its neighbours, half each. The mean of two dot products is that with the mean.
     vectors = ((vectors[: len(rows)] + vectors[len(rows) :]) / 2).astype(np.dtype(VECTOR_TYPE))
     return [

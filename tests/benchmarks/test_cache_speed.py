@@ -201,7 +201,7 @@ def hit(cache: ContentCache, choose: random.Random) -> Any:
 
 def fill(cache: ContentCache) -> None:
     for key in KEYS:
-        cache.put(key, Generated(ANSWER, 200, 150, "gpt-5.4-mini"), **ADDRESS, generation_ms=900.0)
+        cache.put(key, Generated(ANSWER, 200, 150, "gpt-5.4-mini"), **ADDRESS)
 
 
 def add_others(engine: Engine, count: int) -> None:

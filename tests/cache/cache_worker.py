@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
+from lib.cache import _hit_counts
 from lib.cache.cache_key import content_hash
 from lib.cache.content_cache import ContentCache
 from lib.cache.scope import SHARED
@@ -44,7 +45,8 @@ class Worker:
 
 
 def work(parent: Connection, url: str, lease_seconds: float, hits: int, hangs: bool) -> None:
-    cache = ContentCache(connect(url), lease_seconds=lease_seconds, flush_seconds=0.1)
+    _hit_counts.FLUSH_SECONDS = 0.1
+    cache = ContentCache(connect(url), lease_seconds=lease_seconds)
 
     def generate() -> dict[str, int]:
         if hangs:

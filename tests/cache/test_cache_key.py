@@ -132,7 +132,6 @@ def test_nobody_can_write_what_looks_like_our_own_marks(value: Any, pretender: A
         (lambda: content_hash(x=timedelta(1)), r"params\.x is a timedelta"),
         (lambda: content_hash(x=(n for n in "ab")), r"params\.x is a generator.*list"),
         (lambda: content_hash(x="{place}", y=object), r"params\.y is a type"),
-        (lambda: content_hash(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))), "outside of the calendar"),
         (lambda: unordered("ab"), "needs a list"),
         (lambda: unordered(3), "needs a list"),
     ],

@@ -1,23 +1,19 @@
 """The cache: one generation for all who ask, whatever dies; exact counts; nothing of one user for another."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from cache_worker import Worker
-from conftest import ROOT, START, Clock, empty
+from conftest import START, Clock, empty
 from sqlalchemy import Engine, event, select, text, update
 
 from lib.cache._rows import CacheRows
@@ -122,7 +118,7 @@ def test_changing_an_answer_changes_nobody_elses(cache: ContentCache) -> None:
 
 def test_get_and_put_are_there_for_those_who_generate_elsewhere(cache: ContentCache) -> None:
     assert cache.get(KEY, content_type="lesson", scope=SHARED) is None
-    cache.put(KEY, Generated({"text": "mine"}, 1, 2, "m"), content_type="lesson", scope=SHARED, generation_ms=900.0)
+    cache.put(KEY, Generated({"text": "mine"}, 1, 2, "m"), content_type="lesson", scope=SHARED)
     cache.put(KEY, {"text": "newer"}, content_type="lesson", scope=SHARED)
 
     assert cache.get(KEY, content_type="lesson", scope=SHARED).content == {"text": "newer"}
@@ -315,14 +311,6 @@ def test_what_cannot_be_stored_is_refused_and_not_stored(cache: ContentCache, en
     assert ask(cache, Writer()).outcome == "miss"
 
 
-@pytest.mark.parametrize("generation_ms", ["fast", -5, float("nan"), float("inf"), True])
-def test_how_long_it_took_is_a_number_from_0_on(cache: ContentCache, engine: Engine, generation_ms: Any) -> None:
-    with pytest.raises(InvalidInput, match="generation_ms"):
-        cache.put(KEY, {}, content_type="lesson", scope=SHARED, generation_ms=generation_ms)
-
-    assert rows(engine, "content") == []
-
-
 def test_an_interrupted_generation_gives_its_lease_up(cache: ContentCache, engine: Engine) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -448,8 +436,9 @@ def test_a_hit_writes_nothing_until_the_counts_are_flushed(cache: ContentCache, 
     assert rows(engine, "access_count", "last_accessed") == [(21, START + timedelta(hours=1))]
 
 
-def test_the_next_hit_after_a_while_flushes_the_counts(engine: Engine) -> None:
-    cache = ContentCache(engine, flush_seconds=0.05)
+def test_the_next_hit_after_a_while_flushes_the_counts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.cache._hit_counts.FLUSH_SECONDS", 0.05)
+    cache = ContentCache(engine)
     for _ in range(2):
         ask(cache, Writer())
     before = rows(engine, "access_count")
@@ -462,7 +451,8 @@ def test_the_next_hit_after_a_while_flushes_the_counts(engine: Engine) -> None:
 
 def test_so_does_the_hit_that_makes_them_many(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib.cache._hit_counts.FLUSH_HITS", 3)
-    cache = ContentCache(engine, flush_seconds=3600)
+    monkeypatch.setattr("lib.cache._hit_counts.FLUSH_SECONDS", 3600)
+    cache = ContentCache(engine)
     counts = []
 
     for key in (KEY, OTHER_KEY) * 4:  # two misses, six hits
@@ -473,15 +463,18 @@ def test_so_does_the_hit_that_makes_them_many(engine: Engine, monkeypatch: pytes
 
 
 def test_closing_the_cache_flushes_the_counts(engine: Engine) -> None:
-    with ContentCache(engine, flush_seconds=3600) as cache:
+    with ContentCache(engine) as cache:
         for _ in range(3):
             ask(cache, Writer())
 
     assert rows(engine, "access_count") == [2]
 
 
-def test_flushing_by_many_at_once_loses_and_doubles_nothing(engine: Engine, clock: Clock) -> None:
-    caches = [ContentCache(engine, now=clock, flush_seconds=0.001) for _ in range(3)]
+def test_flushing_by_many_at_once_loses_and_doubles_nothing(
+    engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib.cache._hit_counts.FLUSH_SECONDS", 0.001)
+    caches = [ContentCache(engine, now=clock) for _ in range(3)]
     users = [SHARED, for_user("ada"), for_user("zoe")]
     for scope in users:
         for number in range(4):
@@ -551,51 +544,6 @@ def test_hits_of_what_was_replaced_since_are_not_counted_for_what_replaced_it(
     assert rows(engine, "access_count", "last_accessed") == [(2, clock.time)]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_counts_its_own_hits_and_waits_for_nobody_it_cannot_see(tmp_path: Path) -> None:
-    """On one database, since it is about what a process inherits."""
-    url = f"sqlite:///{tmp_path / 'cache.db'}"
-    create_tables(connect(url))
-    script = f"""
-import os, sys, threading, time, warnings
-warnings.simplefilter("ignore")
-from lib import SHARED, ContentCache, connect, content_hash
-engine = connect({url!r})
-cache = ContentCache(engine, flush_seconds=60)
-where = {{"content_type": "lesson", "scope": SHARED}}
-one, other = content_hash("a"), content_hash("b")
-for _ in range(11):
-    cache.get_or_generate(one, lambda: {{"text": "a"}}, **where)  # ten hits, counted in memory
-go_on, begun = threading.Event(), threading.Event()
-def slow():
-    begun.set()
-    go_on.wait(20)
-    return {{"text": "b"}}
-leader = threading.Thread(target=lambda: cache.get_or_generate(other, slow, **where))
-leader.start()
-begun.wait(20)
-child = os.fork()
-if child == 0:
-    engine.dispose(close=False)
-    for _ in range(3):
-        cache.get_or_generate(one, lambda: {{"text": "a"}}, **where)
-    cache.flush()
-    answer = cache.get_or_generate(other, lambda: {{"text": "second"}}, **where)
-    os._exit(0 if answer.content == {{"text": "b"}} else 1)
-time.sleep(0.5)
-go_on.set()
-leader.join()
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-cache.flush()
-sys.exit(status)
-"""
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
-
-    engine = connect(url)
-    assert rows(engine, "access_count")[-1] == 13
-    engine.dispose()
-
-
 # --- deleting -------------------------------------------------------------------------------------
 
 
@@ -663,25 +611,6 @@ def test_a_lease_is_given_up_if_the_look_after_it_fails(
     assert leases(engine) == 0
 
 
-def test_who_asks_after_an_invalidation_does_not_wait_for_what_was_begun_before(engine: Engine) -> None:
-    cache = ContentCache(engine)
-    started, go_on = threading.Event(), threading.Event()
-
-    def old() -> dict[str, str]:
-        started.set()
-        go_on.wait(20)
-        return {"text": "old"}
-
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(ask, cache, old)
-        started.wait(20)
-        cache.invalidate_type("lesson")
-        second = ask(cache, lambda: {"text": "new"})
-        go_on.set()
-
-    assert second.content == first.result().content == {"text": "new"}
-
-
 def test_a_type_is_invalidated_in_one_scope_or_in_all(cache: ContentCache, engine: Engine) -> None:
     for scope in (SHARED, for_user("ada"), for_user("zoe")):
         for content_type in ("lesson", "quiz"):
@@ -710,9 +639,10 @@ def test_what_somebody_is_counting_is_invalidated_when_they_are_done(postgres_en
     assert rows(postgres_engine, "id") == []
 
 
-def test_everything_at_once_ends_well(engine: Engine) -> None:
+def test_everything_at_once_ends_well(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """No deadlock, no error, and nobody is served what is another's."""
-    cache, store = ContentCache(engine, flush_seconds=0.01), MemoryStore(engine)
+    monkeypatch.setattr("lib.cache._hit_counts.FLUSH_SECONDS", 0.01)
+    cache, store = ContentCache(engine), MemoryStore(engine)
     scopes = [SHARED, for_user("ada"), for_user("zoe")]
     end = time.monotonic() + 1
 
@@ -813,17 +743,6 @@ def test_evicting_goes_on_beyond_one_batch_and_beside_another_one(
     assert sum(of_type) == 10 and left(cache, keys) == []
 
 
-def test_contents_without_a_size_count_as_large_as_they_are(cache: ContentCache, clock: Clock, engine: Engine) -> None:
-    for number in range(3):
-        cache.put(content_hash(number), {"text": "e" * 10_000}, content_type="lesson", scope=SHARED)
-        clock.advance(seconds=1)
-    with engine.begin() as connection:
-        connection.execute(update(ROW).values(size_bytes=None))  # as in a database of an older workbook
-
-    assert cache.evict(max_bytes=25_000) == 1
-    assert cache.evict(max_bytes=9_000) == 2
-
-
 @pytest.mark.parametrize("limits", [{"max_entries": -1}, {"max_entries": True}, {"max_bytes": 1.5}, {"policy": "mru"},
                                     {"older_than": 7}, {"older_than": timedelta(-1)},
                                     {"older_than": timedelta(days=10**6)}])  # fmt: skip
@@ -861,7 +780,7 @@ def test_a_wrong_argument_is_named_before_a_model_is_paid(cache: ContentCache, o
     assert write.calls == 0
 
 
-@pytest.mark.parametrize("options", [{"lease_seconds": 0}, {"flush_seconds": -1}, {"lease_seconds": "60"}])
+@pytest.mark.parametrize("options", [{"lease_seconds": 0}, {"lease_seconds": "60"}])
 def test_a_cache_is_made_with_times_above_zero(engine: Engine, options: Any) -> None:
     with pytest.raises(InvalidInput, match="_seconds must be"):
         ContentCache(engine, **options)
@@ -889,5 +808,5 @@ def test_a_cache_of_an_older_workbook_gains_the_columns(bare_database_url: str) 
 
     with ContentCache(engine) as cache:
         assert [ask(cache, Writer()).outcome for _ in range(2)] == ["miss", "hit"]
-        assert cache.evict(max_bytes=0) == 2
+        assert cache.evict(max_entries=0) == 2
     engine.dispose()

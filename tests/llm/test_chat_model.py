@@ -10,9 +10,9 @@ import pytest
 
 from lib.errors import ModelUnavailable
 from lib.llm._endpoints import practice_model
-from lib.llm._prices import DEFAULT_MODEL, PRICES, cost_usd, price_of
+from lib.llm._prices import DEFAULT_MODEL, PRACTICE_MODEL, PRICES, cost_usd
 from lib.llm.chat_model import chat_model, model_choice
-from lib.practice.practice_model import PracticeModel, start_practice_model
+from lib.practice.practice_model import MODEL_NAME, PracticeModel, start_practice_model
 
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL")
 
@@ -122,16 +122,18 @@ def test_every_price_has_a_date_and_a_source() -> None:
 
 
 def test_costs_are_input_plus_output() -> None:
-    per_input, per_output = price_of(DEFAULT_MODEL)
+    with PRICES.open(encoding="utf-8", newline="") as file:
+        [row] = [row for row in csv.DictReader(file) if row["model"] == DEFAULT_MODEL]
+    cost = 2 * float(row["input_usd_per_million"]) + float(row["output_usd_per_million"])
 
-    assert cost_usd(DEFAULT_MODEL, 2_000_000, 1_000_000) == pytest.approx(2 * per_input + per_output)
-    assert price_of(f"{DEFAULT_MODEL}-2026-03-17") == (per_input, per_output)
-    assert price_of("practice-model") == (per_input, per_output)
+    for model in (DEFAULT_MODEL, f"{DEFAULT_MODEL}-2026-03-17", PRACTICE_MODEL):
+        assert cost_usd(model, 2_000_000, 1_000_000) == pytest.approx(cost)
+    assert PRACTICE_MODEL == MODEL_NAME
 
 
 def test_a_model_without_a_price_is_named() -> None:
     with pytest.raises(ModelUnavailable, match=r"no price for 'llama'.*data/prices.csv"):
-        price_of("llama")
+        cost_usd("llama", 1, 1)
 
 
 def test_no_notebook_names_a_model() -> None:

@@ -38,7 +38,7 @@ def similarities(pairs: Sequence[dict[str, Any]]) -> "np.ndarray":
     from lib.llm.embeddings import LocalEmbedder
 
     embedder = LocalEmbedder()
-    first, second = (embedder.embed([pair[name] for pair in pairs], progress=False) for name in ("first", "second"))
+    first, second = (embedder.embed([pair[name] for pair in pairs]) for name in ("first", "second"))
     return (first * second).sum(axis=1)
 
 
