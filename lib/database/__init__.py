@@ -8,7 +8,7 @@ Depth: `_derived_tables` (the search index, cached content), `_triggers` (histor
 
 from lib.database._derived_tables import CONTENT_TYPE_LENGTH, CachedContent, CacheLease, IndexedMemory
 from lib.database._job_tables import QUEUE, check_job_tables, create_job_tables, delete_jobs, url_of
-from lib.database._locks import Lock, take_if_free, wait_for
+from lib.database._locks import Lock, wait_for
 from lib.database._poolers import is_marked, is_pooled, without_mark
 from lib.database._urls import configured_url, parse_url, safe
 from lib.database._user_binding import (
@@ -49,7 +49,6 @@ __all__ = [
     "parse_url",
     "read_transaction",
     "safe",
-    "take_if_free",
     "url_of",
     "wait_for",
     "without_mark",

@@ -8,11 +8,11 @@ were read (`lib.formation.consolidation`): so a job may be lost, or run twice, a
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 
 from lib.checks import checked_number
-from lib.errors import DatabaseUnavailable, InvalidInput, WorkbookError
+from lib.errors import InvalidInput
 from lib.formation.extraction import extract_pending
 from lib.jobs._queue import JobQueue, JobReport
 from lib.jobs._worker import WorkerRun
@@ -28,13 +28,12 @@ class Jobs(JobQueue):
     now, lease_seconds: as for `SessionLog`. Procrastinate goes by the database's clock.
     heartbeat_seconds: how often a worker says that it lives. The others take a worker that has missed three for dead,
         free what it had in hand, and look so often for what has no job. The same for all workers of one database.
-    retry_seconds: the wait after the first try of a job that failed; three times as long after each further one. After
-        nine tries a conversation is marked failed with the reason, and `SessionLog.retry_failed` gives it nine more.
-    stop_seconds: how long a worker that is to stop waits for the job in hand; then it gives it back.
+    poll_seconds: how often a worker asks whether the wait of a job is over. Of new jobs it hears at once, by LISTEN,
+        but not behind a pooler that lends connections for a transaction (`connect` tells how it knows one).
     rules: as for `extract_pending` and `consolidate`.
-    listen: hear of new jobs at once, by LISTEN. A pooler that lends connections for a transaction (PgBouncer's
-        transaction mode) doesn't carry that: False asks for jobs every poll_seconds only, and prepares no statements.
-        None: as `connect` has found it.
+
+    A job that failed is tried again after 3 seconds, then after 9, 27, and so on. After nine tries a conversation is
+    marked failed with the reason, and `SessionLog.retry_failed` gives it nine more.
 
     >>> from lib.database.engine import connect, create_tables
     >>> engine = connect("sqlite://")
@@ -55,9 +54,10 @@ class Jobs(JobQueue):
         if self.on_postgres:
             WorkerRun(self, report, wait=False).run()
             return report
-        report.add(extract_pending(self.log, self.store, self.model, rules=self.rules))
+        done = extract_pending(self.log, self.store, self.model, rules=self.rules)
+        report.add(JobReport(done.extracted, done.failed))
         while self.due:
-            report.add_week(self.consolidate_week(*self.due[0]))
+            report.add(self.consolidate(*self.due[0]))
             self.due.pop(0)
         return report
 
@@ -71,6 +71,7 @@ class Jobs(JobQueue):
     ) -> None:
         """Be a worker until SIGTERM, SIGINT (Ctrl-C) or `stop`: the job in hand is finished, then it leaves.
 
+        Who can't wait for that may kill it: another worker does the job, as after any death.
         concurrency: jobs at a time, each in a thread. weekly: make the weekly jobs; of all workers one does, once.
         say: gets a line at the start, at the end, and for each failure.
         A lost database doesn't end it: it starts again when there is one. Errors: InvalidInput on SQLite.
@@ -83,31 +84,17 @@ class Jobs(JobQueue):
         checked_number("concurrency", concurrency, 1, whole=True)
         report, name, stop = JobReport(), f"worker {os.getpid()}", stop or threading.Event()
         _ = self.model  # now: a model that isn't configured ends us here, and no job has to wait for imports
-        with _stopped_by_signals(stop):
-            say(f"{name} started, {concurrency} at a time")
+        say(f"{name} started, {concurrency} at a time")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: KeyboardInterrupt
+        with suppress(KeyboardInterrupt):
             while not stop.is_set():
                 try:
                     WorkerRun(self, report, True, concurrency, weekly, stop, say).run()
                     why = "its connections were lost"
                 except Exception as error:
-                    if isinstance(error, WorkbookError) and not isinstance(error, DatabaseUnavailable):
-                        raise
                     why = repr(error)
                 if not stop.is_set():
                     say(f"interrupted, starts again in {PAUSE_SECONDS:g} s: {why}")
                     stop.wait(PAUSE_SECONDS)
         say(f"{name} stopped: {report.extracted} extracted, {report.failed} failed, {report.weeks} weeks consolidated")
-
-
-@contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]  # the last one on Windows
-    before = {name: signal.signal(getattr(signal, name), lambda *_: stop.set()) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)

@@ -70,14 +70,13 @@ def workers(
     model: PracticeModel | None = None,
     concurrency: int = 1,
     heartbeat_seconds: float = 0.5,
-    retry_seconds: float = 0.5,
 ) -> Iterator[Workers]:
     """So many processes of `workbook worker` on this engine's database, ready to work; they stop with the block.
 
     Hand in within the block: the first one that is ready doesn't wait for the others.
 
     model: a practice model that they ask; None for the model that `chat_model()` gives here.
-    heartbeat_seconds, retry_seconds: as for `Jobs`; short, because a lesson waits for what a product needn't.
+    heartbeat_seconds: as for `Jobs`; short, because a lesson waits for what a product needn't.
     """
     create_job_tables(engine)
     environment = {**os.environ, "POSTGRES_URL": url_of(engine), "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
@@ -87,7 +86,7 @@ def workers(
         environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     # It reads a pipe of ours, and ends with us, whatever ends us.
     command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly", f"--concurrency={concurrency}"]
-    command += [f"--heartbeat-seconds={heartbeat_seconds}", f"--retry-seconds={retry_seconds}"]
+    command += [f"--heartbeat-seconds={heartbeat_seconds}"]
     # Not interrupted with us, by a notebook's stop button: leaving the block stops them.
     apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0), "start_new_session": True}
     with tempfile.TemporaryDirectory(prefix="workbook-workers-", ignore_cleanup_errors=True) as folder:
