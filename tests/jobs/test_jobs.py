@@ -26,8 +26,7 @@ from lib.errors import DatabaseUnavailable, InvalidInput, TablesMissing, Workboo
 from lib.formation._episodes import users_with_episodes
 from lib.formation.extraction import MAX_CLAIMS
 from lib.jobs._queue import EXTRACT, MAX_TRIES, JobReport
-from lib.jobs._worker import RETRY, TEND, WEEKLY
-from lib.jobs.jobs import Jobs
+from lib.jobs.jobs import RETRY, TEND, WEEKLY, Jobs
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import Behaviour, PracticeModel
 from lib.store.items import Forgotten

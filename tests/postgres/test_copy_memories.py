@@ -271,6 +271,10 @@ def test_killed_at_random_moments_it_goes_on(kinds: str, postgres_server_url: st
     chance = random.Random(3)
     with fresh_schema(postgres_server_url) as schema_url:
         urls = [schema_url if kind == "postgresql" else sqlite_file_url(tmp_path) for kind in kinds.split("-")]
+        environment = {**os.environ, "SOURCE_URL": urls[0], "TARGET_URL": urls[1], "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(Path(__file__).with_name("copying_worker.py"))]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        workers = [subprocess.Popen(command, env=environment, **pipes) for _ in range(3)]
         source, target = map(connect, urls)
         create_tables(source)
         create_tables(target)
@@ -279,13 +283,10 @@ def test_killed_at_random_moments_it_goes_on(kinds: str, postgres_server_url: st
             for _ in range(3):
                 memories = [("facts", f"key-{n}", {"n": chance.random()}) for n in range(100)]
                 store.put_many(f"user-{number}", memories)
-        environment = {**os.environ, "SOURCE_URL": urls[0], "TARGET_URL": urls[1], "PYTHONPATH": str(ROOT)}
         progress = []
-        for _ in range(3):
-            worker = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("copying_worker.py"))],
-                env=environment, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+        for worker in workers:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
             for _ in range(chance.randrange(6, 16)):
                 assert worker.stdout.readline() == "wrote\n"
             time.sleep(chance.uniform(0, 0.01))
