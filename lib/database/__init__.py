@@ -7,7 +7,7 @@ user), `_job_tables` (Procrastinate's), `_locks`.
 """
 
 from lib.database._job_tables import QUEUE, check_job_tables, create_job_tables, delete_jobs, url_of
-from lib.database._locks import Lock, take_if_free, wait_for
+from lib.database._locks import Lock, wait_for
 from lib.database._poolers import is_marked, is_pooled, without_mark
 from lib.database._side_tables import (
     CONTENT_TYPE_LENGTH,
@@ -58,7 +58,6 @@ __all__ = [
     "parse_url",
     "read_transaction",
     "safe",
-    "take_if_free",
     "url_of",
     "wait_for",
     "without_mark",

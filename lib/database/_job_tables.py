@@ -57,16 +57,11 @@ def delete_jobs(connection: Connection, user_id: str) -> int:
     """
     if not has_job_tables(connection):
         return 0
-    # Held first: in between, a worker could take a job that waits, or put one back.
-    of_user = text(f"SELECT id FROM procrastinate_jobs {_OF_USER} FOR UPDATE")
-    ids = connection.scalars(of_user, {"user_id": user_id}).all()
-    if ids:
-        connection.execute(
-            text("DELETE FROM procrastinate_jobs WHERE id = ANY(:ids) AND status <> 'doing'"), {"ids": ids}
-        )
-        nameless = "UPDATE procrastinate_jobs SET args = '{}', queueing_lock = NULL WHERE id = ANY(:ids)"
-        connection.execute(text(nameless), {"ids": ids})
-    return len(ids)
+    of_user = {"user_id": user_id}
+    ended = connection.execute(text(f"DELETE FROM procrastinate_jobs {_OF_USER} AND status <> 'doing'"), of_user)
+    # And not those that are running: a worker may have put one back since.
+    nameless = text(f"UPDATE procrastinate_jobs SET args = '{{}}', queueing_lock = NULL {_OF_USER}")
+    return ended.rowcount + connection.execute(nameless, of_user).rowcount
 
 
 def url_of(engine: Engine) -> str:

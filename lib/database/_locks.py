@@ -13,7 +13,6 @@ class Lock(IntEnum):
     """What is locked."""
 
     CREATE_TABLES = 7_155_201
-    TEND_JOBS = 7_155_203
     CREATE_JOB_TABLES = 7_155_204
     ROW_LEVEL_SECURITY = 7_155_205
 
@@ -22,8 +21,3 @@ def wait_for(connection: Connection, lock: Lock) -> None:
     """Take the lock as soon as nobody has it; it is free again when the transaction ends. Nothing on SQLite."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": int(lock)})
-
-
-def take_if_free(connection: Connection, lock: Lock) -> bool:
-    """Take the lock if nobody has it, until the transaction ends; False if somebody does. PostgreSQL only."""
-    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:number)"), {"number": int(lock)}))

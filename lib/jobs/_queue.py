@@ -12,12 +12,12 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from sqlalchemy import Connection, Engine, text
 
 from lib.checks import checked_number
-from lib.database import QUEUE, check_job_tables, is_marked
+from lib.database import QUEUE, check_job_tables
 from lib.database.tables import as_utc, utcnow
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import DatabaseUnavailable
-from lib.formation import FinishedSession, monday_of, users_with_episodes
-from lib.formation.consolidation import Consolidated, consolidate
+from lib.formation import monday_of, users_with_episodes
+from lib.formation.consolidation import consolidate
 from lib.formation.extraction import MAX_CLAIMS, ExtractionReport, extract_claimed
 from lib.formation.session_log import SessionLog
 from lib.llm.chat_model import chat_model
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 EXTRACT, CONSOLIDATE = "workbook:extract", "workbook:consolidate"  # names of tasks
-MAX_TRIES = MAX_CLAIMS - 1  # of a conversation, or a week; the waits make 2 hours and 44 minutes
+MAX_TRIES = MAX_CLAIMS - 1  # of a conversation, or a week
 MIN_SECONDS, MAX_SECONDS = 0.0001, 86_400  # of what a worker waits for; a day
 
 # What waits for a worker, and for which there is no job: it was lost, or never made.
@@ -41,23 +41,18 @@ WHERE (state = 'pending' OR state = 'extracting' AND claimed_until <= :now)
 
 
 @dataclass
-class JobReport(ExtractionReport):
+class JobReport:
     """What was worked off."""
 
+    extracted: int = 0  # conversations
+    failed: int = 0  # conversations that were marked so
     weeks: int = 0  # of one user each, that were read
-    patterns: int = 0  # found in them, and stored
 
-    def add(self, more: ExtractionReport) -> None:
+    def add(self, more: "JobReport") -> None:
         """Count what is in another report as well."""
         self.extracted += more.extracted
         self.failed += more.failed
-        self.lost_claims += more.lost_claims
-        self.memories += more.memories
-
-    def add_week(self, week: Consolidated) -> None:
-        """Count a user's week as well, if there was anything to read."""
-        self.weeks += week.episodes > 0
-        self.patterns += week.stored
+        self.weeks += more.weeks
 
 
 class JobQueue:
@@ -71,23 +66,16 @@ class JobQueue:
         now: Callable[[], datetime] = utcnow,
         lease_seconds: float = 300,
         heartbeat_seconds: float = 10,
-        retry_seconds: float = 3,
-        stop_seconds: float = 20,
-        rules: bool = False,
-        listen: bool | None = None,
         poll_seconds: float = 5,
+        rules: bool = False,
     ):
-        times = {"heartbeat_seconds": heartbeat_seconds, "retry_seconds": retry_seconds, "poll_seconds": poll_seconds}
-        for name, seconds in times.items():
-            checked_number(name, seconds, MIN_SECONDS, MAX_SECONDS)
-        self.heartbeat_seconds, self.retry_seconds, self.poll_seconds = heartbeat_seconds, retry_seconds, poll_seconds
-        self.stop_seconds = checked_number("stop_seconds", stop_seconds, 0, MAX_SECONDS)
-        self.listen = not is_marked(engine) if listen is None else listen
+        self.heartbeat_seconds = checked_number("heartbeat_seconds", heartbeat_seconds, MIN_SECONDS, MAX_SECONDS)
+        self.poll_seconds = checked_number("poll_seconds", poll_seconds, MIN_SECONDS, MAX_SECONDS)
         self.engine, self.rules = engine, rules
         self.log = SessionLog(engine, now=now, lease_seconds=lease_seconds)
         self.store = MemoryStore(engine, now=now)
         self._model, self._now, self._lease_seconds = model, now, lease_seconds
-        self.due: list[tuple[str, date]] = []  # on SQLite: weeks to consolidate
+        self.due: list[tuple[str, str]] = []  # on SQLite: the weeks to consolidate, and of whom
         self.on_postgres = engine.dialect.name == "postgresql"
         if self.on_postgres:
             check_job_tables(engine)
@@ -115,15 +103,15 @@ class JobQueue:
 
         week: as for `consolidate`. Workers call this by themselves each Monday at 03:00 UTC, for the week before.
         """
-        users, monday = users_with_episodes(self.store, week), monday_of(self.store, week).date()
+        users, monday = users_with_episodes(self.store, week), monday_of(self.store, week).date().isoformat()
         if not self.on_postgres:
-            self.due += [(user_id, monday) for user_id in users if (user_id, monday) not in self.due]
+            self.due += [(monday, user_id) for user_id in users if (monday, user_id) not in self.due]
             return len(users)
         for user_id in users:
             with write_transaction(self.engine) as connection:
                 if hold_user(connection, user_id):  # else they were forgotten meanwhile
                     lock = f"consolidate {monday} {user_id}"
-                    self._defer(connection, CONSOLIDATE, lock, user_id=user_id, week=monday.isoformat())
+                    self._defer(connection, CONSOLIDATE, lock, user_id=user_id, week=monday)
         return len(users)
 
     def sweep(self) -> int:
@@ -148,22 +136,32 @@ class JobQueue:
                 f"the job could not be stored: {error.__cause__}. It happened whole or not at all; call again."
             ) from error
 
-    def extract(self, session: FinishedSession) -> ExtractionReport:
-        """The work of one job: extract a conversation that was claimed."""
+    # --- the work of one job. One that has lost its arguments is of a user who was forgotten while it ran. ---
+
+    def extract(self, session_id: str | None = None, user_id: str | None = None) -> JobReport:
+        """Extract a conversation, unless it is done, gone, failed or in other hands.
+
+        After an error it waits again, and the error is raised; after many, it is marked failed.
+        """
+        session = None if session_id is None else self.log.claim(session_id=session_id)
+        if session is None:  # if those who have it in hand don't finish it, `sweep` makes a new job
+            return JobReport()
         report = ExtractionReport()
-        extract_claimed(self.log, self.store, self.model, session, report, self.rules)
-        return report
+        try:
+            extract_claimed(self.log, self.store, self.model, session, report, self.rules)
+        except Exception as error:
+            self.log.give_back(session)
+            if session.attempts % MAX_CLAIMS != MAX_TRIES:
+                raise
+            # Claimed once more: `extract_claimed` gives up there, too, so `retry_failed` begins a new count.
+            if last := self.log.claim(session_id=session_id):
+                self.log.fail(last, f"it was tried {MAX_TRIES} times; the last time: {error!r}")
+            report.failed += 1
+        return JobReport(report.extracted, report.failed)
 
-    def consolidate_week(self, user_id: str, monday: date) -> Consolidated:
-        """The work of one job: consolidate a user's week."""
-        return consolidate(self.store, user_id, self.model, week=monday, rules=self.rules)
-
-    def postpone(self, session: FinishedSession, error: Exception) -> bool:
-        """Give a claimed conversation back after an error, or, after many tries, mark it failed: False then."""
-        self.log.give_back(session)
-        if session.attempts % MAX_CLAIMS != MAX_TRIES:
-            return True
-        # Claimed once more: `extract_claimed` gives up there, too, so `retry_failed` begins a new count.
-        if last := self.log.claim(session_id=session.id):
-            self.log.fail(last, f"it was tried {MAX_TRIES} times; the last time: {error!r}")
-        return False
+    def consolidate(self, week: str | None = None, user_id: str | None = None) -> JobReport:
+        """Consolidate a user's week. week: the date of its Monday."""
+        if week is None or user_id is None:
+            return JobReport()
+        done = consolidate(self.store, user_id, self.model, week=date.fromisoformat(week), rules=self.rules)
+        return JobReport(weeks=int(done.episodes > 0))

@@ -1,35 +1,32 @@
-"""Moving what somebody has to another database: interrupted anywhere, it goes on; and it proves what it did."""
+"""Moving memories to another database: interrupted anywhere, it goes on; and it proves what it did."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, delete, func, inspect, select
+from sqlalchemy import JSON, Connection, Engine, Select, Table, Text, bindparam, cast, delete, func, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from tqdm.auto import tqdm
 
 from lib.database import safe
-from lib.database.tables import USER_ID_LENGTH, utcnow
+from lib.database.tables import Base, utcnow
 from lib.database.transactions import add_user, autocommit_connection, read_transaction, write_transaction
 from lib.errors import InvalidInput, TablesMissing
-from lib.postgres._copied import Copied, CopiedTable, add_rows, sum_of
-from lib.postgres._exact_json import documents_of, exact_tables
-from lib.store.values import check_name, prepare
+from lib.postgres._copied import Copied, CopiedTable, checksum, count_rows
+from lib.store.values import prepare
 
 PAGE_ROWS = 200  # read and written at a time; each page is a transaction
 
-Row = dict[str, Any]  # column -> value; that of a memory has its earlier `versions`, too
+Row = dict[str, Any]  # column -> value, JSON as the store's text; that of a memory has its earlier `versions`, too
 
-_tables = exact_tables("users", "memories", "memory_versions", "memory_index", "archived_memories", "sessions")
-_users, _memories, _versions, _index, _archived, _sessions = _tables.values()
+_NAMES = ("users", "memories", "memory_versions", "memory_index", "archived_memories", "sessions")
+_users, _memories, _versions, _index, _archived, _sessions = (Base.metadata.tables[name] for name in _NAMES)
 _OF_VERSION = ("value", "written_at", "replaced_at")
 _STAGES = {None: 0, "pending": 1, "extracting": 1, "failed": 1, "extracted": 2}
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """How the rows of one table are found in the target, and which of two is newer."""
 
     table: Table
@@ -47,12 +44,12 @@ KINDS = {
 }
 
 
-def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None, progress: bool = False) -> Copied:
+def copy_memories(source: Engine, target: Engine, *, progress: bool = False) -> Copied:
     """Copy users, memories with their earlier versions, the archive and the conversations into another database.
 
-    Of all users, or of one. The source is only read. Values, times and ids stay what they are to the last digit. The
-    index of the search isn't copied: the next search makes it. Neither are cached contents and jobs. The two
-    databases may be of any kind; both need the tables.
+    The source is only read. Values, times and ids stay what they are to the last digit. The index of the search isn't
+    copied: the next search makes it. Neither are cached contents and jobs. The two databases may be of any kind; both
+    need the tables. progress: show a bar.
 
     - Interrupted, by an error or by force, it is called again and goes on. Called again at the end, it writes nothing.
     - The target may hold memories of its own. One with the same address that is newer there stays, with its history;
@@ -79,62 +76,51 @@ def copy_memories(source: Engine, target: Engine, *, user_id: str | None = None,
     >>> copy_memories(old, new).copied
     0
     """
-    if user_id is not None:
-        check_name(user_id, "user_id", USER_ID_LENGTH)
-    for side, engine in (("source", source), ("target", target)):
-        _check_tables(side, engine)
-    if _same_database(source, target):
+    _check_tables("source", source)
+    _check_tables("target", target)
+    if source.pool is target.pool:
         raise InvalidInput(f"source and target are one database, {safe(source.url)}: there is nothing to move.")
-    rows = sum(_count(source, kind.table, user_id) for kind in KINDS.values())
+    rows = sum(_count(source, kind.table) for kind in KINDS.values())
     with tqdm(total=2 * rows, unit="row", unit_scale=True, desc="copying", disable=not progress) as bar:
-        copied = verified = _go_through(source, target, user_id, bar, write=True)
-        if any(tally["copied"] + tally["replaced"] for tally in copied.values()):
-            _tell_planner(target)
-            bar.set_description("verifying")
-            verified = _go_through(source, target, user_id, bar, write=False)
-        bar.update(bar.total - bar.n)  # what wrote nothing has compared everything already
+        copied = _go_through(source, target, bar, write=True)
+        bar.set_description("verifying")
+        verified = _go_through(source, target, bar, write=False)
     tables = {name: kind.table for name, kind in KINDS.items()} | {"versions": _versions}
-    counts = {name: _count(target, table, user_id) for name, table in tables.items()}
+    counts = {name: _count(target, table) for name, table in tables.items()}
     return Copied(**{name: CopiedTable.of(copied[name], verified[name], counts[name]) for name in counts})
 
 
-def _go_through(
-    source: Engine, target: Engine, user_id: str | None, bar: Any, *, write: bool
-) -> dict[str, Counter[str]]:
+def _go_through(source: Engine, target: Engine, bar: Any, *, write: bool) -> dict[str, Counter[str]]:
     """Compare all rows of the source with the target, page by page; write what the target lacks."""
     tallies: dict[str, Counter[str]] = defaultdict(Counter)
     for name, kind in KINDS.items():
         last_id = None
-        while rows := _page(source, kind.table, user_id, last_id):
+        while rows := _page(source, kind.table, last_id):
             last_id = rows[-1]["id"]
             with autocommit_connection(target) as connection:
                 matches = _match(connection, kind, rows)
             if write and any(match.is_to_write for match in matches):
                 with write_transaction(target) as connection:
                     matches = _write(connection, kind, rows)
-            for match in matches:
-                match.add_to(tallies[name], tallies["versions"])
+            for row, in_target, fate in matches:
+                count_rows(tallies[name], fate, [row], [in_target] if in_target else [])
+                if in_target and in_target["id"] != row["id"] and fate != "kept":
+                    tallies[name]["other_id"] += 1
+                if kind.table is _memories:  # the history of one that is kept has nothing to do with ours
+                    theirs = in_target["versions"] if in_target and fate != "kept" else []
+                    count_rows(tallies["versions"], fate, row["versions"], theirs)
             bar.update(len(rows))
     return tallies
 
 
-def _page(source: Engine, table: Table, user_id: str | None, last_id: str | None) -> list[Row]:
+def _page(source: Engine, table: Table, last_id: str | None) -> list[Row]:
     """Read the rows behind the last one; by its id, an index finds them however far we have come."""
-    query = select(table).where(*_of(table, user_id)).order_by(table.c.id).limit(PAGE_ROWS)
+    query = _select(table).order_by(table.c.id).limit(PAGE_ROWS)
     with read_transaction(source) as connection:  # so that a memory and its versions belong together
-        rows = _read(connection, table, query if last_id is None else query.where(table.c.id > last_id))
-    for row in rows:
-        for name in documents_of(table):
-            try:
-                if row[name] is not None:
-                    prepare({name: row[name]} if isinstance(row[name], list) else row[name])
-            except InvalidInput as error:
-                raise InvalidInput(f"{name} of row {row['id']} of {table.name} can't be stored: {error}") from None
-    return rows
+        return _read(connection, table, query if last_id is None else query.where(table.c.id > last_id))
 
 
-@dataclass
-class _Match:
+class _Match(NamedTuple):
     """A row of the source, what the target has in its place, and what becomes of it."""
 
     row: Row
@@ -145,16 +131,6 @@ class _Match:
     def is_to_write(self) -> bool:
         return self.fate in ("copied", "replaced")
 
-    def add_to(self, tally: Counter[str], versions: Counter[str]) -> None:
-        """Count the row, and the versions of a memory."""
-        there = self.in_target or {}
-        add_rows(tally, self.fate, [self.row], [there] if there else [])
-        tally["other_id"] += bool(there) and there["id"] != self.row["id"] and self.fate != "kept"
-        if "versions" in self.row:  # those of a memory that is kept have nothing to do with ours
-            add_rows(
-                versions, self.fate, self.row["versions"], [] if self.fate == "kept" else there.get("versions", [])
-            )
-
 
 def _match(connection: Connection, kind: _Kind, rows: Sequence[Row], *, lock: bool = False) -> list[_Match]:
     """Find each row in the target, and decide what becomes of it. lock: hold what is found."""
@@ -164,7 +140,7 @@ def _match(connection: Connection, kind: _Kind, rows: Sequence[Row], *, lock: bo
     for row in rows:
         in_target = at_address.get(tuple(row[name] for name in kind.identity))
         rivals = [rival for rival in (in_target, elsewhere.get((row.get("user_id"), row["id"]))) if rival]
-        if in_target is not None and sum_of(in_target) == sum_of(row):
+        if in_target is not None and checksum(in_target) == checksum(row):
             fate = "already_there"
         elif any(kind.age(rival) > kind.age(row) for rival in rivals):
             fate = "kept"
@@ -187,7 +163,7 @@ def _write(connection: Connection, kind: _Kind, rows: Sequence[Row]) -> list[_Ma
         _delete(connection, kind.elsewhere, rows)
     ids = _insert(connection, kind.table, rows)
     refused_rows = [row for row in rows if row["id"] not in ids]
-    for refused in _match(connection, kind, refused_rows) if refused_rows else []:
+    for refused in _match(connection, kind, refused_rows):
         if refused.is_to_write:
             raise InvalidInput(
                 f"the target has the id {refused.row['id']} of {kind.table.name} already, for another user or "
@@ -195,9 +171,8 @@ def _write(connection: Connection, kind: _Kind, rows: Sequence[Row]) -> list[_Ma
             )
         matches = [refused if match.row is refused.row else match for match in matches]  # put there since we looked
     if kind.table is _memories:
-        written = [row for row in rows if row["id"] in ids]
-        versions = [(row, version) for row in written for version in row["versions"]]
-        _insert(connection, _versions, [{"memory_id": r["id"], "user_id": r["user_id"], **v} for r, v in versions])
+        written = [(row, version) for row in rows if row["id"] in ids for version in row["versions"]]
+        _insert(connection, _versions, [{"memory_id": r["id"], "user_id": r["user_id"], **v} for r, v in written])
     return matches
 
 
@@ -206,37 +181,68 @@ def _find(
 ) -> dict[tuple[Any, ...], Row]:
     """Find the rows that are alike with the given ones in some columns, by the values of these."""
     # Column by column, and so perhaps a few more: a list of whole addresses takes longer to plan than to find.
-    query = select(table).where(*[table.c[name].in_({row[name] for row in rows}) for name in identity])
-    found = _read(connection, table, query.with_for_update() if lock else query)
-    return {tuple(row[name] for name in identity): row for row in found}
+    query = _select(table).where(*[table.c[name].in_({row[name] for row in rows}) for name in identity])
+    alike = _read(connection, table, query.with_for_update() if lock else query)
+    return {tuple(row[name] for name in identity): row for row in alike}
+
+
+def _documents(table: Table) -> list[str]:
+    """Return the names of the columns that hold JSON."""
+    return [column.name for column in table.c if isinstance(column.type, JSON)]
+
+
+def _select(table: Table) -> Select[Any]:
+    documents = _documents(table)
+    return select(
+        *(cast(column, Text).label(column.name) if column.name in documents else column for column in table.c)
+    )
 
 
 def _read(connection: Connection, table: Table, query: Select[Any]) -> list[Row]:
     """Execute a query of all columns; a memory comes with its earlier versions, in their order."""
     rows = [dict(row) for row in connection.execute(query).mappings()]
+    for name in _documents(table):
+        for row in rows:
+            try:
+                row[name] = _as_stored(row[name])
+            except ValueError as error:
+                raise InvalidInput(f"{name} of row {row['id']} of {table.name} can't be stored: {error}") from None
     if table is _memories:
-        histories: dict[str, list[Row]] = defaultdict(list)
         ids, users = {row["id"] for row in rows}, {row["user_id"] for row in rows}
-        query = select(_versions).where(_versions.c.memory_id.in_(ids), _versions.c.user_id.in_(users))
-        for version in connection.execute(query.order_by(_versions.c.id)).mappings():
-            histories[version["memory_id"]].append({name: version[name] for name in _OF_VERSION})
-        rows = [row | {"versions": histories[row["id"]]} for row in rows]
+        history = _select(_versions).where(_versions.c.memory_id.in_(ids), _versions.c.user_id.in_(users))
+        versions: dict[str, list[Row]] = defaultdict(list)
+        for version in _read(connection, _versions, history.order_by(_versions.c.id)):
+            versions[version["memory_id"]].append({name: version[name] for name in _OF_VERSION})
+        rows = [row | {"versions": versions[row["id"]]} for row in rows]
     return rows
+
+
+def _as_stored(document: str | None) -> str | None:
+    """Return a JSON text of either database as the store writes it, so that equal documents are equal texts."""
+    parsed = None if document is None else json.loads(document)
+    if isinstance(parsed, list):
+        return prepare({"": parsed})[1].removeprefix('{"":').removesuffix("}")
+    return None if parsed is None else prepare(parsed)[1]
 
 
 def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> set[Any]:
     """Insert rows where nothing stands in their way; returns the ids of those that were stored."""
     if not rows:
         return set()
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    values: dict[str, Any] = {column.name: bindparam(column.name) for column in table.c if column.name in rows[0]}
+    for name in _documents(table):
+        values[name] = bindparam(name, type_=Text)  # JSON already; as JSON it would be serialized once more
+        if dialect is postgresql:
+            values[name] = cast(values[name], postgresql.JSONB)
+    insert = dialect.insert(table).values(values)
     if table is _users:
         changes = {name: insert.excluded[name] for name in ("created_at", "preferences")}
         insert = insert.on_conflict_do_update(index_elements=["id"], set_=changes)
     else:
         # Not DO UPDATE: the trigger that keeps versions would add the older value to those that we bring.
         insert = insert.on_conflict_do_nothing()
-    values = [{name: row[name] for name in row if name in table.c} for row in rows]
-    return set(connection.scalars(insert.returning(table.c.id), values))
+    return set(connection.scalars(insert.returning(table.c.id), [{name: row[name] for name in values} for row in rows]))
 
 
 def _delete(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -247,47 +253,17 @@ def _delete(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         connection.execute(delete(part).where(part.c[column].in_(ids), part.c.user_id.in_(users)))
 
 
-def _of(table: Table, user_id: str | None) -> list[ColumnElement[bool]]:
-    column = table.c.id if table is _users else table.c.user_id
-    return [] if user_id is None else [column == user_id]
-
-
-def _count(engine: Engine, table: Table, user_id: str | None) -> int:
+def _count(engine: Engine, table: Table) -> int:
     with autocommit_connection(engine) as connection:
-        return connection.scalar(select(func.count()).select_from(table).where(*_of(table, user_id))) or 0
+        return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
 def _check_tables(side: str, engine: Engine) -> None:
     inspector = inspect(engine)
-    for table in _tables.values():
-        if not inspector.has_table(table.name):
-            raise TablesMissing(f"the {side} has no table {table.name}. Call create_tables({side}) first.")
-        if lacking := {column.name for column in table.c} - {c["name"] for c in inspector.get_columns(table.name)}:
+    for name in _NAMES:
+        there = {column["name"] for column in inspector.get_columns(name)} if inspector.has_table(name) else set()
+        if lacking := {column.name for column in Base.metadata.tables[name].c} - there:
             raise TablesMissing(
-                f"the {side}'s table {table.name} has no column {', '.join(sorted(lacking))}: an older workbook made "
-                f"it. Call create_tables({side}), which adds what is missing and changes nothing else."
+                f"the {side}'s table {name} lacks {', '.join(sorted(lacking))}. Call create_tables({side}), which adds "
+                "what is missing and changes nothing else."
             )
-
-
-def _same_database(source: Engine, target: Engine) -> bool:
-    if source.pool is target.pool or source.dialect.name != target.dialect.name:
-        return source.pool is target.pool
-    answers = []
-    for engine in (source, target):
-        with autocommit_connection(engine) as connection:
-            if engine.dialect.name == "sqlite":
-                answers.append(str(connection.exec_driver_sql("PRAGMA database_list").one()[2]))  # the file
-            else:
-                which = "SELECT pg_postmaster_start_time(), current_database(), CAST('memories' AS regclass)::oid"
-                answers.append(str(connection.exec_driver_sql(which).one()))
-    if source.dialect.name == "sqlite":  # in memory there is no file: each engine has its own
-        return all(Path(file).is_file() for file in answers) and Path(answers[0]).samefile(answers[1])
-    return answers[0] == answers[1]
-
-
-def _tell_planner(engine: Engine) -> None:
-    """Renew the statistics that PostgreSQL plans by; by itself it does so up to a minute later."""
-    if engine.dialect.name == "postgresql":
-        with autocommit_connection(engine) as connection:
-            for kind in KINDS.values():
-                connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {kind.table.name}")  # not ours: a warning

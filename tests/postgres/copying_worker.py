@@ -1,6 +1,8 @@
 """A process of its own that copies memories, to be killed in the middle by the tests of lib.postgres.copy_memories.
 
 SOURCE_URL=… TARGET_URL=… python copying_worker.py     prints "wrote" in the transaction of each write
+
+It waits for a line on its standard input, so that it may start early.
 """
 
 import os
@@ -23,4 +25,5 @@ if __name__ == "__main__":
         50  # many transactions, so that there is much to be interrupted between and in
     )
     lib.postgres.copy_memories._insert = insert_and_tell
+    input()
     lib.postgres.copy_memories.copy_memories(connect(os.environ["SOURCE_URL"]), connect(os.environ["TARGET_URL"]))

@@ -71,7 +71,7 @@ def workers(count: int, engine: Engine, *, model: PracticeModel) -> Iterator[Wor
     environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     # It reads a pipe of ours, and ends with us, whatever ends us.
     command = [sys.executable, "-m", "lib", "worker", "--while-stdin", "--no-weekly"]
-    command += ["--heartbeat-seconds=0.5", "--retry-seconds=0.5"]  # a lesson waits for what a product needn't
+    command += ["--heartbeat-seconds=0.5"]  # a lesson waits for what a product needn't
     # Not interrupted with us, by a notebook's stop button: leaving the block stops them.
     apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0), "start_new_session": True}
     with tempfile.TemporaryDirectory(prefix="workbook-workers-", ignore_cleanup_errors=True) as folder:
