@@ -383,11 +383,11 @@ class Failing(WordEmbedder):
         super().__init__()
         self.after = after
 
-    def embed(self, texts: Sequence[str], *, progress: bool | None = None) -> np.ndarray:
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
         self.after -= 1
         if self.after < 0:
             raise KeyboardInterrupt
-        return super().embed(texts, progress=progress)
+        return super().embed(texts)
 
 
 class Meddling(WordEmbedder):
@@ -397,11 +397,11 @@ class Meddling(WordEmbedder):
         super().__init__()
         self.action = action
 
-    def embed(self, texts: Sequence[str], *, progress: bool | None = None) -> np.ndarray:
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
         action, self.action = self.action, None
         if action:
             action()
-        return super().embed(texts, progress=progress)
+        return super().embed(texts)
 
 
 @pytest.mark.parametrize(
