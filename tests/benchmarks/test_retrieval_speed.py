@@ -108,7 +108,7 @@ def test_texts_are_embedded_fast_enough_by_the_local_model(report: list, server:
     speeds = []
     for start in range(0, len(texts), 100):
         some, began = texts[start : start + 100], time.perf_counter()
-        embedder.embed(some, progress=False)
+        embedder.embed(some)
         speeds.append(len(some) / (time.perf_counter() - began))
 
     row = note(report, "embed turns", "none", len(texts), speeds, "texts a second", TEXTS_A_SECOND, server)
