@@ -238,7 +238,7 @@ def test_a_folder_that_the_servers_user_cannot_enter_is_refused_or_not_needed(op
 def test_a_folder_that_is_a_file_is_refused(open_folder: Path) -> None:
     (open_folder / "file").write_text("mine")
 
-    with pytest.raises(ServerStartError, match="File exists.* may you write there"):
+    with pytest.raises(ServerStartError, match=r"File exists.* may you write there"):
         start_postgres(open_folder / "file")
 
     assert (open_folder / "file").read_text() == "mine"
