@@ -5,9 +5,10 @@ remember), `deduplication` (said again, corrected, or new), `procedures` (rules 
 becomes what it shows).
 """
 
+from lib.formation._duplicates import merge_near_duplicates
 from lib.formation._episodes import monday_of, users_with_episodes
 from lib.formation._session_rows import FinishedSession, SessionList
-from lib.formation.consolidation import consolidate, merge_near_duplicates
+from lib.formation.consolidation import consolidate
 from lib.formation.deduplication import remember_all
 from lib.formation.extraction import extract_memories, extract_pending
 from lib.formation.procedures import learn_procedures

@@ -1,6 +1,5 @@
 """Consolidation: a week of episodes becomes the few things that they show together, and near duplicates become one."""
 
-from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from lib.database.tables import KEY_LENGTH
 from lib.errors import ExtractionFailed, InvalidInput, shown
+from lib.formation._duplicates import merge_near_duplicates as merge_near_duplicates
 from lib.formation._episodes import (
     MIN_EVIDENCE,
     by_prompt_id,
@@ -21,8 +21,7 @@ from lib.formation._episodes import (
     unread_episodes,
 )
 from lib.formation._episodes import users_with_episodes as users_with_episodes
-from lib.formation._evidence import Merged, merge_duplicates
-from lib.formation.deduplication import check_memory, remember_all, says_the_same
+from lib.formation.deduplication import check_memory, remember_all
 from lib.html_table import html_table
 from lib.llm.structured_output import ask
 from lib.store.items import MemoryItem
@@ -134,20 +133,6 @@ def consolidate(
         f"the episodes of {name} changed while the model read them, {MAX_ATTEMPTS} times. "
         "Call again when nobody writes."
     )
-
-
-def merge_near_duplicates(
-    store: MemoryStore, user_id: str, *, same: Callable[[str, str], bool] = says_the_same
-) -> list[Merged]:
-    """Make one of the memories in a namespace that say the same: the newest stays, the others are archived.
-
-    same: whether two contents do. It should not matter which of them comes first.
-    The one that stays takes the highest confidence, and the topics and evidence of all; the reason in the archive names
-    it. Events are left alone: two evenings that went alike are two evenings.
-    All in one transaction. A second call finds nothing more to do. What others change while this one compares is left
-    for the next call.
-    """
-    return merge_duplicates(store, user_id, same)
 
 
 def _ask(model: "BaseChatModel", episodes: list[MemoryItem], rules: bool) -> list[Conclusion]:

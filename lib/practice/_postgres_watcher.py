@@ -12,7 +12,6 @@ import select
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 5  # that the server gets for an orderly stop, before it is stopped at once
@@ -33,50 +32,33 @@ def main() -> int:
     def start() -> bool:
         return pg_ctl("-l", job["log"], "-w", "-t", "60", "start").returncode == 0
 
-    def stop() -> bool:
-        return pg_ctl("-m", "fast", "-w", "-t", str(STOP_SECONDS), "stop").returncode == 0 or crash()
-
-    def crash() -> bool:  # every process of the server ends at once; the next start recovers
-        return pg_ctl("-m", "immediate", "-w", "stop").returncode == 0
+    def stop() -> None:
+        if pg_ctl("-m", "fast", "-w", "-t", str(STOP_SECONDS), "stop").returncode != 0:
+            pg_ctl("-m", "immediate", "-w", "stop")
 
     def tell(done: bool) -> None:
         with contextlib.suppress(OSError):  # the owner may be gone already
             print("ready" if done else "failed", flush=True)
 
-    started = runs = start()
+    started = start()
     tell(started)
-    for request in requests_of(owner):  # also after a failure: the owner wants to read the log first
-        if request == "crash":
-            tell(crash())
-            runs = False
-        elif request == "restart":
-            if runs:
-                stop()
-            tell(start())
-            runs = True  # or it may still, if it didn't start in time
-    if runs:
+    while asks_for_restart(owner):  # waits also after a failure: the owner wants to read the log first
+        stop()
+        tell(start())
+    if started:  # else it may be somebody else's server that runs on this data
         stop()
     shutil.rmtree(job["temporary"], ignore_errors=True)
     return 0 if started else 1
 
 
-def requests_of(owner: int) -> Iterator[str]:
-    """The lines of standard input, until it ends, or until the owner is no longer our parent."""
-    line = b""
-    while True:
-        # A fork of the owner may hold the pipe open after the owner's death. (Windows knows no fork, and its
-        # select() can't wait for a pipe.)
-        while os.name != "nt" and not select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
-            if os.getppid() != owner:
-                return
-        byte = os.read(sys.stdin.fileno(), 1)
-        if not byte:
-            return
-        if byte == b"\n":
-            yield line.decode().strip()
-            line = b""
-        else:
-            line += byte
+def asks_for_restart(owner: int) -> bool:
+    """Wait until the owner writes a line (True), closes its end, or is no longer our parent."""
+    # A fork of the owner may hold the pipe open after the owner's death. (Windows knows no fork, and its
+    # select() can't wait for a pipe.)
+    while os.name != "nt" and not select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
+        if os.getppid() != owner:
+            return False
+    return bool(sys.stdin.readline())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lib.errors import ServerStartError
+from lib.errors import InvalidInput, ServerStartError
 from lib.practice._postgres_programs import (
     EXE,
     check_binaries,
@@ -29,11 +29,13 @@ from lib.practice._postgres_programs import (
     unprivileged,
     version_of,
 )
-from lib.practice._postgres_settings import NOT_FLUSHED, as_lines, check_settings
 
 USER = DATABASE = "workbook"
 START_SECONDS = 60
 PORT = 5432
+# Where the server listens is not the caller's to say: its `url` must lead there.
+ADDRESS = ("listen_addresses", "port", "unix_socket_directories", "unix_socket_permissions")
+NOT_FLUSHED = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 def start_postgres(
@@ -49,15 +51,18 @@ def start_postgres(
         afterwards (and is not flushed to disk, so it's faster; don't time a database with it).
     binaries: the folder of pg_ctl; None takes the one from `find_binaries()`.
     settings: lines of postgresql.conf for this start, such as {"work_mem": "64MB"}.
-    durable: flush a temporary folder to disk as well, so that `crash()` loses nothing that was acknowledged.
-    Errors: ServerStartError, with the end of the server's log, also for a setting that the server refuses.
+    durable: flush a temporary folder to disk as well, so that a crash loses nothing that was acknowledged.
+    Errors: ServerStartError, with the end of the server's log, also for a setting that the server refuses;
+        InvalidInput for a setting that says where the server listens.
 
     with start_postgres() as server:
         engine = connect(server.url)
     """
     programs = find_binaries() if binaries is None else check_binaries(binaries)
-    check_settings({} if settings is None else settings)
-    return LocalPostgres(data_folder, programs, settings or {}, durable)
+    settings = settings or {}
+    if taken := [name for name in settings if name.lower() in ADDRESS]:
+        raise InvalidInput(f"start_postgres itself chooses where its server listens; leave {taken[0]} out.")
+    return LocalPostgres(data_folder, programs, settings, durable)
 
 
 class LocalPostgres:
@@ -65,7 +70,7 @@ class LocalPostgres:
 
     def __init__(self, data_folder: str | Path | None, binaries: Path, settings: Mapping[str, str], durable: bool):
         self._watcher: subprocess.Popen[str] | None = None
-        self._settings, self._durable, self._crashed = settings, durable, False
+        self._settings, self._durable = settings, durable
         self._run_as, self._group = unprivileged()
         self._temporary = temporary_folder(self._run_as)
         self._log = self._temporary / "server.log"
@@ -93,8 +98,7 @@ class LocalPostgres:
         self.stop()
 
     def __repr__(self) -> str:
-        state = "stopped" if self._watcher is None else "crashed" if self._crashed else "running"
-        return f"<PostgreSQL {self.version}, {state}>"
+        return f"<PostgreSQL {self.version}, {'stopped' if self._watcher is None else 'running'}>"
 
     def stop(self) -> None:
         """Stop the server; returns when it has stopped. A second call does nothing."""
@@ -111,26 +115,16 @@ class LocalPostgres:
     def restart(self) -> None:
         """Stop the server in good order and start it again, as an administrator would; the address stays.
 
-        Its clients lose their connections. After `crash()` it returns when the server has recovered.
+        Its clients lose their connections. After a crash it returns when the server has recovered.
         Errors: ServerStartError, if it doesn't start again, or was stopped before.
         """
-        self._check_not_stopped()
-        self._tell_watcher("restart")
-        self._crashed = False
-
-    def crash(self) -> None:
-        """End the server with all its processes at once, as a failure would; `restart()` brings it back.
-
-        A temporary server may then have lost what it acknowledged in the last second: start it with durable=True.
-        """
-        self._check_not_stopped()
-        if not self._crashed:
-            self._tell_watcher("crash")
-            self._crashed = True
-
-    def _check_not_stopped(self) -> None:
         if self._watcher is None:
             raise ServerStartError("this server was stopped for good. Start another one by start_postgres().")
+        try:
+            print(file=self._watcher.stdin, flush=True)
+        except OSError:
+            raise ServerStartError("the process that watches over this server is gone. Start another server.") from None
+        self._wait_until_ready()
 
     def _start(self) -> None:
         port = self._configure()
@@ -154,7 +148,7 @@ class LocalPostgres:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows alone has it
             start_new_session=True,  # everywhere else
         )
-        self._wait_until_ready(0)
+        self._wait_until_ready()
         if port is None:
             address = f"{USER}@/{DATABASE}?host={quote(str(self._temporary), safe='')}&port={PORT}"
         else:
@@ -163,33 +157,20 @@ class LocalPostgres:
         self.url = f"postgresql+psycopg://{address}"
         self._create_database(f"postgresql://{address}")
 
-    def _tell_watcher(self, word: str) -> None:
-        assert self._watcher
-        log_start = self._log.stat().st_size
-        try:
-            print(word, file=self._watcher.stdin, flush=True)
-        except OSError:
-            raise ServerStartError("the process that watches over this server is gone. Start another server.") from None
-        self._wait_until_ready(log_start)
-
-    def _wait_until_ready(self, log_start: int) -> None:
-        """log_start: the length of the log before the start, in bytes."""
+    def _wait_until_ready(self) -> None:
         assert self._watcher and self._watcher.stdout
         if self._watcher.stdout.readline().strip() != "ready":
-            log = self._log.read_bytes()[log_start:].decode(errors="replace").strip()
+            log = self._log.read_text(encoding="utf-8", errors="replace").strip()[-800:]
             if "another server might be running" in log or "lock file" in log:
                 raise ServerStartError(
                     f"another PostgreSQL server is using {self.data_folder}. Stop it first, or choose another folder."
                 )
-            raise ServerStartError(f"the PostgreSQL server did not start. The end of its log:\n{log[-800:]}")
+            raise ServerStartError(f"the PostgreSQL server did not start. The end of its log:\n{log}")
 
     def _prepare(self, data_folder: str | Path | None) -> Path:
         """The folder of an initialised database cluster; it is made if it isn't there."""
         folder = self._temporary if data_folder is None else Path(data_folder).absolute()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ServerStartError(f"can't make the folder {folder}: {error.strerror}. Choose another one.") from None
+        folder.mkdir(parents=True, exist_ok=True)
         if self._run_as and not reachable(folder.parent):
             raise ServerStartError(
                 f"PostgreSQL runs as the user {self._run_as!r} here (never as root), and that user can't reach "
@@ -206,8 +187,12 @@ class LocalPostgres:
         access = (
             ["--auth=scram-sha-256", f"--pwfile={self._password_file(folder)}"] if os.name == "nt" else ["--auth=trust"]
         )
-        options = ["-D", str(partial), f"--username={USER}", "--encoding=UTF8", "--no-sync", *locale, *access]
-        self._run("initdb", *options)
+        program = str(self._bin / f"initdb{EXE}")
+        command = [program, "-D", str(partial), f"--username={USER}", "--encoding=UTF8", "--no-sync", *locale, *access]
+        options: dict[str, Any] = {"user": self._run_as, "group": self._group, "start_new_session": os.name != "nt"}
+        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), **options)
+        if done.returncode != 0:
+            raise ServerStartError(f"initdb failed: {(done.stderr or done.stdout).strip()[-800:]}")
         with (partial / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write("include 'workbook.conf'\n")
         partial.rename(data)
@@ -232,7 +217,8 @@ class LocalPostgres:
         if self.data_folder.is_relative_to(self._temporary) and not self._durable:  # thrown away with the server
             settings |= NOT_FLUSHED
         file = self.data_folder / "workbook.conf"
-        file.write_text(as_lines({**settings, **self._settings}), encoding="utf-8")
+        lines = [f"{name} = {_quoted(str(value))}\n" for name, value in {**settings, **self._settings}.items()]
+        file.write_text("".join(lines), encoding="utf-8")
         self._give_away(file)
         return port
 
@@ -247,13 +233,6 @@ class LocalPostgres:
         except psycopg.OperationalError as error:
             raise ServerStartError(f"the PostgreSQL server doesn't answer: {error}") from None
 
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._bin / f"{program}{EXE}"), *arguments]
-        options: dict[str, Any] = {"user": self._run_as, "group": self._group, "start_new_session": os.name != "nt"}
-        done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), **options)
-        if done.returncode != 0:
-            raise ServerStartError(f"{program} failed: {(done.stderr or done.stdout).strip()[-800:]}")
-
     def _give_away(self, *paths: Path) -> None:
         if self._run_as:
             for path in paths:
@@ -264,3 +243,12 @@ class LocalPostgres:
         if not file.exists():
             file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
         return file
+
+
+def _quoted(value: str) -> str:
+    r"""A value as postgresql.conf wants it.
+
+    >>> print(_quoted("it's"), _quoted("C:\\x"))
+    'it''s' 'C:\\\\x'
+    """
+    return "'" + value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n") + "'"

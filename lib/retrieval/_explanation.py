@@ -22,33 +22,29 @@ class Explanation:
     """Scores part by part. In a notebook: a bar for each memory, and the numbers under it."""
 
     def __init__(self, rows: list[dict[str, Any]]):
-        self._rows = rows
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict for each memory: its address, its score, each part's contribution, and the note."""
-        return self._rows
+        self.rows = rows  # one for each memory: its address, its score, each part's contribution, and the note
 
     def __repr__(self) -> str:
         lines = []
-        for row in self._rows:
+        for row in self.rows:
             told = ", ".join(f"{part} {row[part]:.2f}" for part in PARTS if row[part])
             note = f"  ({row['note']})" if row["note"] else ""
             lines.append(f"{row['score']:.2f}  {row['memory']}: {told or 'nothing'}{note}")
         return "\n".join(lines) or "no memories"
 
     def _repr_html_(self) -> str:
-        if not self._rows:
+        if not self.rows:
             return "<em>no memories</em>"
-        used = [part for part in PARTS if any(row[part] for row in self._rows)]
-        longest = max(sum(row[part] for part in PARTS) for row in self._rows) or 1.0
+        used = [part for part in PARTS if any(row[part] for row in self.rows)]
+        longest = max(sum(row[part] for part in PARTS) for row in self.rows) or 1.0
         legend = " ".join(
             f'<span style="display:inline-block;width:0.8em;height:0.8em;background-color:{PARTS[part]}"></span> {part}'
             for part in used
         )
-        bars = "".join(_bar(row, used, longest) for row in self._rows)
+        bars = "".join(_bar(row, used, longest) for row in self.rows)
         numbers = [
             (row["memory"], f"{row['score']:.2f}", *(f"{row[part]:.2f}" for part in used), row["note"])
-            for row in self._rows
+            for row in self.rows
         ]
         drawn = f'<div style="{_TEXT}"><div>{legend}</div><div>{bars}</div></div>'
         return drawn + html_table(("memory", "score", *used, ""), numbers)

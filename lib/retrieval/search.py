@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -87,9 +87,8 @@ def retrieve(
     if not isinstance(weights, Weights):
         raise InvalidInput(f"weights must be a Weights, such as Weights(lexical=1), not {shown(weights)}.")
     check_name(user_id, "user_id", USER_ID_LENGTH)
-    if not isinstance(query, str) or len(query) > MAX_QUERY_LENGTH:
+    if len(check_text(query, "the query")) > MAX_QUERY_LENGTH:
         raise InvalidInput(f"the query must be a text of at most {MAX_QUERY_LENGTH:,} characters, not {shown(query)}.")
-    check_text(query, "the query")
     checked_number("limit", limit, 0, MAX_LIMIT, whole=True)
     recency(0, half_life_hours)  # says what is wrong with it
     if min_relevance is not None:
@@ -147,34 +146,29 @@ def _scored(
     matches = [bm25(c.terms, c.length, average_length, query.idfs) for c in candidates]
     # The best match counts the more, the more of the query it matches.
     full_match = math.sqrt(max(matches, default=0.0) * sum(query.idfs.values()) * (BM25_K1 + 1))
-    scored: Ranked = []
-    for candidate, match in zip(candidates, matches, strict=True):
-        age_hours = (now - candidate.item.updated_at).total_seconds() / 3600
-        parts = {
+    parts = [
+        {
             "lexical": match / full_match if match else 0.0,
             "semantic": max(0.0, float(candidate.vector @ query.vector)),
             # If the query names two, a memory of one of them would be as right as wrong.
             "subject": float(query.subjects == [candidate.subject]),
             "time": float(any(start <= candidate.happened_at < end for start, end in query.spans)),
-            "recency": recency(age_hours, half_life_hours),
+            "recency": recency((now - candidate.item.updated_at).total_seconds() / 3600, half_life_hours),
             "importance": _importance(candidate.item.value),
         }
-        contributions = {part: getattr(weights, part) * value for part, value in parts.items()}
-        relevance = contributions["lexical"] + contributions["semantic"]
-        scored.append((candidate, ScoredMemory(candidate.item, 0.0, relevance, parts, contributions)))
-    least = GATE * max((_answering(memory) for _, memory in scored), default=0.0)
-    for position, (candidate, memory) in enumerate(scored):
-        contributions = memory.contributions
-        if _answering(memory) < least:
-            contributions = contributions | {"recency": 0.0, "importance": 0.0}
-        score = sum(contributions.values())
-        scored[position] = candidate, replace(memory, score=score, contributions=contributions)
-    return scored
-
-
-def _answering(memory: ScoredMemory) -> float:
-    """Return how well a memory answers: by words, meaning, subject and time, and not by its age."""
-    return sum(memory.contributions[part] for part in ("lexical", "semantic", "subject", "time"))
+        for candidate, match in zip(candidates, matches, strict=True)
+    ]
+    contributions = [{part: getattr(weights, part) * value for part, value in values.items()} for values in parts]
+    # How well each answers: by words, meaning, subject and time, and not by its age.
+    answering = [sum(counted[part] for part in ("lexical", "semantic", "subject", "time")) for counted in contributions]
+    least = GATE * max(answering, default=0.0)
+    ranked: Ranked = []
+    for candidate, values, counted, answers in zip(candidates, parts, contributions, answering, strict=True):
+        if answers < least:
+            counted |= {"recency": 0.0, "importance": 0.0}
+        relevance = counted["lexical"] + counted["semantic"]
+        ranked.append((candidate, ScoredMemory(candidate.item, sum(counted.values()), relevance, values, counted)))
+    return ranked
 
 
 def _importance(value: dict[str, Any]) -> float:

@@ -94,7 +94,7 @@ def test_a_prompt_is_a_text_that_knows_what_is_in_it(store: MemoryStore) -> None
 
     assert isinstance(prompt, str) and json.loads(json.dumps(prompt)) == prompt
     assert [scored.item.key for scored in prompt.used] == ["short", "cat"]
-    assert prompt.used.explain().rows()[0]["note"] == "a rule: always in the prompt"
+    assert prompt.used.explain().rows[0]["note"] == "a rule: always in the prompt"
     assert prompt.left_out == []
     assert prompt.tokens == approximate_tokens(prompt)
     assert pickle.loads(pickle.dumps(prompt)).used == prompt.used

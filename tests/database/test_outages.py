@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -25,7 +26,9 @@ SECONDS = 120  # longest wait for the processes
 
 
 def crash_and_restart(server: LocalPostgres) -> None:
-    server.crash()
+    postmaster = psutil.Process(int((server.data_folder / "postmaster.pid").read_text().split()[0]))
+    for process in [postmaster, *postmaster.children(recursive=True)]:
+        process.kill()
     time.sleep(0.2)  # meanwhile nobody is there to answer
     server.restart()
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedding_server import MODEL, EmbeddingServer, embedding_server
 from word_embedder import WordEmbedder
 
 from lib.errors import InvalidInput, ModelUnavailable
 from lib.llm import _cached_embedder, _local_model
 from lib.llm._cached_embedder import CachedEmbedder
 from lib.llm.embeddings import LocalEmbedder, OpenAIEmbedder, default_embedder
-from lib.practice.practice_model import PracticeModel, start_practice_model
-from lib.practice.practice_model.vectors import EMBEDDING_MODEL_NAME
 
 TEXTS = ["Zoë drinks no coffee after two", "a", "", "東京タワー 🎉", "the exam is on Friday, " * 30]
 
@@ -30,14 +29,14 @@ def local() -> LocalEmbedder:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PracticeModel]:
-    with start_practice_model() as server:
+def server() -> Iterator[EmbeddingServer]:
+    with embedding_server() as server:
         yield server
 
 
-def openai_embedder(server: PracticeModel, **options: Any) -> OpenAIEmbedder:
-    options = {"dimensions": 256, "max_retries": 0} | options
-    return OpenAIEmbedder(EMBEDDING_MODEL_NAME, base_url=server.url, api_key="none", **options)
+def openai_embedder(server: EmbeddingServer, **options: Any) -> OpenAIEmbedder:
+    options = {"dimensions": 64, "max_retries": 0} | options
+    return OpenAIEmbedder(MODEL, base_url=server.url, api_key="none", **options)
 
 
 # --- the local model ------------------------------------------------------------------------------
@@ -206,18 +205,18 @@ def test_half_of_an_emoji_is_refused_by_the_text(kind: type[CachedEmbedder]) -> 
 # --- an endpoint ----------------------------------------------------------------------------------
 
 
-def test_the_endpoint_gives_vectors_like_the_local_model(server: PracticeModel) -> None:
+def test_the_endpoint_gives_vectors_like_the_local_model(server: EmbeddingServer) -> None:
     embedder = openai_embedder(server)
 
     cars, car, tea = embedder.embed(["red cars", "a red car", "tea"])
 
-    assert embedder.name == EMBEDDING_MODEL_NAME
-    assert (cars.dtype, cars.shape) == (np.float32, (256,))
+    assert embedder.name == MODEL
+    assert (cars.dtype, cars.shape) == (np.float32, (64,))
     assert np.linalg.norm(cars) == pytest.approx(1, abs=1e-5)
     assert cars @ car > 0.5 > cars @ tea
 
 
-def test_the_endpoint_is_asked_in_batches_and_once_for_each_text(server: PracticeModel) -> None:
+def test_the_endpoint_is_asked_in_batches_and_once_for_each_text(server: EmbeddingServer) -> None:
     embedder = openai_embedder(server)
     server.requests.clear()
 
@@ -227,19 +226,19 @@ def test_the_endpoint_is_asked_in_batches_and_once_for_each_text(server: Practic
     assert len(server.requests) == 2
 
 
-def test_other_dimensions_than_were_promised_are_an_error_that_says_which(server: PracticeModel) -> None:
-    with pytest.raises(InvalidInput, match="vectors of 256 numbers, not 1536: pass dimensions=256"):
+def test_other_dimensions_than_were_promised_are_an_error_that_says_which(server: EmbeddingServer) -> None:
+    with pytest.raises(InvalidInput, match="vectors of 64 numbers, not 1536: pass dimensions=64"):
         openai_embedder(server, dimensions=1536).embed(["tea"])
 
 
-def test_an_endpoint_that_fails_is_a_model_unavailable_and_may_be_asked_again(server: PracticeModel) -> None:
+def test_an_endpoint_that_fails_is_a_model_unavailable_and_may_be_asked_again(server: EmbeddingServer) -> None:
     embedder = openai_embedder(server)
-    server.behaviour.failures[:] = ["500"]
+    server.fail_next = True
 
-    with pytest.raises(ModelUnavailable, match=EMBEDDING_MODEL_NAME):
+    with pytest.raises(ModelUnavailable, match=MODEL):
         embedder.embed(["tea"])
 
-    assert embedder.embed(["tea"]).shape == (1, 256)
+    assert embedder.embed(["tea"]).shape == (1, 64)
 
 
 def test_without_a_key_the_endpoint_is_a_model_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,10 @@
 """The practice model over real HTTP, as OpenAI's own client and LangChain see it; its rules here are a parrot's."""
 
-import base64
 import http.client
 import json
 import math
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -20,10 +17,9 @@ import openai
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from lib.errors import InvalidInput, ServerStartError
-from lib.practice.practice_model import Behaviour, PracticeModel, Usage, start_practice_model
+from lib.errors import ServerStartError
+from lib.practice.practice_model import Behaviour, PracticeModel, Usage, rules, start_practice_model
 from lib.practice.practice_model.api import MODEL_NAME
-from lib.practice.practice_model.vectors import EMBEDDING_MODEL_NAME, spelling_vector
 from lib.workbook.command import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +59,8 @@ class Trip(BaseModel):
 
 @pytest.fixture(scope="module")
 def server():
-    with start_practice_model(respond=parrot) as model:
+    with pytest.MonkeyPatch.context() as patch, start_practice_model() as model:
+        patch.setattr(rules, "respond", parrot)
         yield model
 
 
@@ -131,14 +128,12 @@ def test_a_plain_answer_has_text_usage_and_the_model_that_was_asked_for(model, c
     assert model.requests[-1] == {"model": "gpt-any", "messages": HELLO}
 
 
-def test_a_streamed_answer_is_the_plain_one_in_pieces(client):
+def test_a_streamed_answer_is_the_plain_one(client):
     plain = ask(client)
 
     pieces = list(ask(client, stream=True, stream_options={"include_usage": True}))
 
-    texts = [piece.choices[0].delta.content or "" for piece in pieces if piece.choices]
-    assert "".join(texts) == plain.choices[0].message.content
-    assert len(texts) > 5
+    assert "".join(piece.choices[0].delta.content for piece in pieces[:-1]) == plain.choices[0].message.content
     assert pieces[-1].usage == plain.usage
     assert [piece.usage for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
     assert pieces[-2].choices[0].finish_reason == "stop"
@@ -167,21 +162,6 @@ def test_an_asynchronous_client_is_answered(model):
     answers = asyncio.run(chat_model(model).abatch(["one", "two"]))
 
     assert [answer.content for answer in answers] == ["You said: one", "You said: two"]
-
-
-def test_text_parts_are_read_as_one_text(client):
-    parts = [{"type": "text", "text": "in two "}, {"type": "text", "text": "parts"}]
-
-    answer = ask(client, [{"role": "user", "content": parts}])
-
-    assert answer.choices[0].message.content == "You said: in two parts"
-
-
-def test_an_answer_is_cut_at_max_tokens(client):
-    answer = ask(client, max_tokens=3)
-
-    assert answer.choices[0].message.content == "You said: He"
-    assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("length", 3)
 
 
 def test_the_rules_are_told_to_be_obedient(model, client):
@@ -229,12 +209,6 @@ def test_the_choice_of_a_tool_is_kept_to(client, choice, said, called):
     assert all(json.loads(call.function.arguments)["city"] for call in message.tool_calls or ())
 
 
-def test_without_parallel_calls_there_is_one(client):
-    message = ask(client, WEATHER, tools=[TOOL], parallel_tool_calls=False).choices[0].message
-
-    assert len(message.tool_calls) == 1
-
-
 def test_langchain_binds_tools(model):
     def weather(city: str) -> str:
         """The weather of a city."""
@@ -257,16 +231,6 @@ def test_openai_parses_structured_output(client):
     assert answer.choices[0].message.parsed == Trip(city="Paris", days=3)
 
 
-def test_a_json_object_is_given_if_a_message_says_json(client):
-    wanted = {"type": "json_object"}
-
-    answer = ask(client, [{"role": "user", "content": "A trip as JSON"}], response_format=wanted)
-
-    assert json.loads(answer.choices[0].message.content)["city"] == "Paris"
-    with pytest.raises(openai.BadRequestError, match="must say that you want JSON"):
-        ask(client, response_format=wanted)
-
-
 @pytest.mark.parametrize("streamed", [False, True])
 def test_an_agent_completes_a_round_trip_to_its_tools(model, streamed):
     from langchain.agents import create_agent
@@ -284,61 +248,6 @@ def test_an_agent_completes_a_round_trip_to_its_tools(model, streamed):
     assert [message["role"] for message in model.requests[-1]["messages"]] == ["user", "assistant", "tool", "tool"]
 
 
-# Embeddings
-
-
-def test_embeddings_are_near_for_texts_that_are_spelled_alike(model):
-    from langchain_openai import OpenAIEmbeddings
-
-    embedder = OpenAIEmbeddings(
-        base_url=model.url, api_key="practice", model=EMBEDDING_MODEL_NAME, check_embedding_ctx_length=False
-    )
-    vectors = embedder.embed_documents(["She likes hiking in Montréal", "A database of invoices"])
-    query = embedder.embed_query("Does she like to hike in MONTREAL?")
-
-    near, far = (sum(a * b for a, b in zip(query, vector, strict=True)) for vector in vectors)
-    assert near > 0.6 > 0.2 > far
-    assert len(query) == 256
-    assert math.isclose(math.hypot(*query), 1, abs_tol=1e-6)
-    assert model.usage.calls == 2 and model.usage.prompt_tokens > 0
-
-
-def test_both_encodings_hold_the_same_floats(model):
-    _, as_floats = post(model, {"input": ["Hello", "…"]}, path="/embeddings")
-    _, as_base64 = post(model, {"input": ["Hello", "…"], "encoding_format": "base64"}, path="/embeddings")
-
-    decoded = [struct.unpack("<256f", base64.b64decode(item["embedding"])) for item in as_base64["data"]]
-    assert [tuple(item["embedding"]) for item in as_floats["data"]] == decoded
-    assert as_floats["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
-
-
-@pytest.mark.parametrize("text", ["!?", " ", "the", "日本語", "\ud800", "x" * 10_000])
-def test_every_text_has_a_vector_of_length_one(text):
-    for dimensions in (1, 2, 256):
-        vector = spelling_vector(text, dimensions)
-
-        assert len(vector) == dimensions
-        assert math.isclose(math.hypot(*vector), 1, abs_tol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ({}, "input: Field required"),
-        ({"input": []}, "must be a text or a list of texts"),
-        ({"input": [[1, 2]]}, "check_embedding_ctx_length=False"),
-        ({"input": ["a", ""]}, "none of them empty"),
-        ({"input": "a", "dimensions": 300}, "300"),
-        ({"input": "a", "encoding_format": "int8"}, "int8"),
-    ],
-)
-def test_inputs_that_can_not_be_embedded_are_refused(model, body, said):
-    status, message = error_of(model, body, path="/embeddings")
-
-    assert status == 400
-    assert said in message
-
-
 # Requests that are refused
 
 
@@ -350,21 +259,17 @@ ASKED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     ("body", "said"),
     [
         (b"{", "JSON"),
-        (b"[]", "JSON object"),
-        (b"[" * 100_000, "JSON"),
+        (b"[]", "valid dictionary"),
         (b"", "JSON"),
         ({}, "messages: Field required"),
         ({"messages": []}, "at least 1 item"),
         ({"messages": [{"role": "robot", "content": ""}]}, "not 'robot'"),
         ({"messages": ["Hello"]}, "messages.0"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "neither sees nor hears"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"messages": [{"role": "tool", "tool_call_id": "call_9", "content": ""}]}, "'call_9'"),
-        ({"messages": [ASKED]}, "missing: call_1"),
-        ({"messages": [ASKED, *HELLO]}, "missing: call_1"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}, "messages.0.tool_calls.0.function"),
-        ({"messages": HELLO, "n": 2}, "n: Input should be 1, not 2"),
-        ({"messages": HELLO, "max_tokens": 0}, "max_tokens"),
-        ({"messages": HELLO, "tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"messages": [ASKED]}, "alone: 'call_1'"),
+        ({"messages": [ASKED, *HELLO]}, "alone: 'call_1'"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {}}]}]}, "no 'id'"),
         ({"messages": HELLO, "tool_choice": "required"}, "there are none"),
         ({"messages": HELLO, "tools": [TOOL], "tool_choice": {"function": {"name": "x"}}}, "(weather)"),
         ({"messages": HELLO, "response_format": {"type": "json_schema"}}, "response_format"),
@@ -386,7 +291,7 @@ def test_an_answered_tool_call_is_no_fault(model):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("POST", "/responses", 404), ("GET", "/nothing", 404), ("GET", "/embeddings", 405), ("PUT", "/models", 501)],
+    [("POST", "/responses", 404), ("GET", "/nothing", 404)],
 )
 def test_an_unknown_path_or_method_is_named_and_not_counted(model, method, path, status):
     found, message = error_of(model, {}, path=path, method=method)
@@ -397,7 +302,7 @@ def test_an_unknown_path_or_method_is_named_and_not_counted(model, method, path,
 
 
 def test_its_models_are_listed(client):
-    assert [listed.id for listed in client.models.list()] == [MODEL_NAME, EMBEDDING_MODEL_NAME]
+    assert [listed.id for listed in client.models.list()] == [MODEL_NAME]
 
 
 def test_a_connection_is_kept_open_also_after_a_refusal(model):
@@ -418,14 +323,6 @@ def test_a_connection_is_kept_open_also_after_a_refusal(model):
     assert len(ports) == 1
 
 
-def test_a_body_of_unknown_length_is_refused(model):
-    with socket.create_connection(("127.0.0.1", urlsplit(model.url).port), SECONDS) as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
-
-    assert answer.startswith(b"HTTP/1.1 411") and b"Content-Length" in answer
-
-
 # Failures
 
 
@@ -436,7 +333,6 @@ def test_a_rate_limit_is_seen_without_retries(model, client):
         ask(client)
 
     assert failed.value.response.headers["Retry-After"] == "0.2"
-    assert failed.value.code == "rate_limit_exceeded"
     assert ask(client).choices[0].message.content
     assert repr(model.usage).startswith("2 calls (1 failed)")
 
@@ -480,16 +376,13 @@ def test_a_dropped_answer_is_a_lost_connection(model, client):
     assert (model.usage.calls, model.usage.failed, model.usage.completion_tokens) == (1, 1, 0)
 
 
-def test_a_dropped_stream_ends_in_the_middle_with_an_error(model, client):
+def test_a_dropped_stream_ends_with_an_error(model, client):
     model.behaviour.failures = ["drop"]
     model.behaviour.answers = ["for the next one"]
-    text = ""
 
     with pytest.raises(openai.APIConnectionError):
-        for piece in ask(client, stream=True):
-            text += piece.choices[0].delta.content or ""
+        list(ask(client, stream=True))
 
-    assert "You said: Hello, I live in Montréal 🍁.".startswith(text) and 5 < len(text) < 30
     assert ask(client).choices[0].message.content == "for the next one"
     assert (model.usage.calls, model.usage.failed) == (2, 1)
 
@@ -505,38 +398,27 @@ def test_a_timeout_is_the_clients_own(model):
     wait_until(lambda: model.usage.failed == 1)
 
 
-def test_embeddings_fail_too(model, client):
-    model.behaviour.failures = ["500", "drop"]
-
-    with pytest.raises(openai.InternalServerError):
-        client.embeddings.create(model=EMBEDDING_MODEL_NAME, input="Hello")
-    with pytest.raises(openai.APIConnectionError):
-        client.embeddings.create(model=EMBEDDING_MODEL_NAME, input="Hello")
-
-    assert model.usage.failed == 2
-
-
-def test_a_failure_that_is_unknown_is_refused_at_once_or_seen_by_the_client(model, client):
+def test_a_failure_that_is_unknown_is_told_to_the_client(model, client):
     model.behaviour.failures.append("explode")
 
     with pytest.raises(openai.BadRequestError, match="'explode'"):
         ask(client)
-    with pytest.raises(InvalidInput, match="'explode'"):
-        Behaviour(failures=["explode"])
 
 
-@pytest.mark.parametrize("wrong", [{"first_token_ms": -1}, {"tokens_per_second": float("nan")}, {"answers": "empty"}])
-def test_a_behaviour_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(InvalidInput, match=next(iter(wrong))):
-        Behaviour(**wrong)
+def test_answers_that_are_no_list_are_told_to_the_client(model, client):
+    model.behaviour.answers = "empty"
+
+    with pytest.raises(openai.BadRequestError, match=r"answers .* must be a list such as \['empty'\]"):
+        ask(client)
 
 
-def test_a_fault_of_the_rules_is_told_to_the_client(capfd):
+def test_a_fault_of_the_rules_is_told_to_the_client(model, client, monkeypatch, capfd):
     def broken(messages, **options):
         raise KeyError("content")
 
-    seen = pytest.raises(openai.InternalServerError, match=r"rules failed: KeyError\('content'\)")
-    with start_practice_model(respond=broken) as model, client_of(model) as client, seen:
+    monkeypatch.setattr(rules, "respond", broken)
+
+    with pytest.raises(openai.InternalServerError, match=r"rules failed: KeyError\('content'\)"):
         ask(client)
 
     assert capfd.readouterr().err == ""
@@ -557,7 +439,7 @@ def test_structured_output_by_schema_fails_on_a_bad_answer_and_works_again(model
     assert structured.invoke("Plan it")["parsed"] == Trip(city="Paris", days=3)
 
 
-@pytest.mark.parametrize("answer", ["not json", "wrong schema", "empty"])
+@pytest.mark.parametrize("answer", ["bad arguments", "wrong arguments", "empty"])
 def test_structured_output_by_function_calling_fails_on_a_bad_answer_and_works_again(model, answer):
     model.behaviour.answers = [answer]
     structured = chat_model(model).with_structured_output(Trip, method="function_calling", include_raw=True)
@@ -598,7 +480,7 @@ def test_an_empty_answer_may_be_streamed(model, client):
 
     pieces = list(ask(client, stream=True))
 
-    assert [piece.choices[0].delta.content for piece in pieces] == ["", None]
+    assert [piece.choices[0].delta.content for piece in pieces] == [""]
 
 
 def test_an_agent_hears_of_an_unknown_tool_and_of_wrong_arguments(model):
@@ -622,18 +504,12 @@ def test_an_agent_hears_of_an_unknown_tool_and_of_wrong_arguments(model):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_slow_answer_takes_the_time_that_was_stated(model, client, streamed):
     model.behaviour = Behaviour(first_token_ms=150, tokens_per_second=50)
-    ask(client, max_tokens=1)
     start = time.monotonic()
 
-    answer = ask(client, stream=streamed)
-    pieces = [time.monotonic() - start for piece in answer if piece.choices[0].delta.content] if streamed else []
-    seconds = time.monotonic() - start
+    list(ask(client, stream=streamed))
 
     stated = 0.15 + math.ceil(len("You said: Hello, I live in Montréal 🍁.") / 4) / 50
-    assert stated <= seconds < 2 * stated + 0.3
-    if streamed:
-        assert 0.15 <= pieces[0] < stated
-        assert pieces[-1] - pieces[0] > 0.1
+    assert stated <= time.monotonic() - start < 2 * stated + 0.3
 
 
 def test_32_requests_at_once_are_all_answered_and_counted(model):
@@ -662,25 +538,25 @@ def test_failures_are_given_to_one_request_each_also_at_once(model):
     assert len(failed) == model.usage.failed == 10
 
 
-def test_usage_shows_as_text_and_as_a_table_and_starts_anew():
+def test_usage_shows_as_text_and_starts_anew():
     usage = Usage()
     usage.add({"prompt_tokens": 1200, "completion_tokens": 30})
     usage.add(None)
 
-    shown = repr(usage), usage._repr_html_()
+    shown = repr(usage)
     usage.reset()
 
-    assert shown[0] == "2 calls (1 failed), 1,200 prompt tokens, 30 completion tokens"
-    assert "<td" in shown[1] and "1,200" in shown[1]
+    assert shown == "2 calls (1 failed), 1,200 prompt tokens, 30 completion tokens"
     assert (usage.calls, usage.failed, usage.prompt_tokens, usage.completion_tokens) == (0, 0, 0, 0)
 
 
 def test_the_last_hundred_requests_are_kept(model):
     with client_of(model) as client:
         for number in range(102):
-            client.embeddings.create(model="any", input=f"text {number}")
+            ask(client, [{"role": "user", "content": f"text {number}"}])
 
-    assert [model.requests[0]["input"], model.requests[-1]["input"]] == ["text 2", "text 101"]
+    kept = [request["messages"][0]["content"] for request in model.requests]
+    assert [kept[0], kept[-1]] == ["text 2", "text 101"]
     assert len(model.requests) == 100
 
 
@@ -695,7 +571,7 @@ def wait_until(condition) -> None:
 
 
 def test_stop_waits_for_nobody_and_may_be_repeated(capfd):
-    model = start_practice_model(behaviour=Behaviour(failures=["timeout"], first_token_ms=60_000), respond=parrot)
+    model = start_practice_model(behaviour=Behaviour(failures=["timeout"], first_token_ms=60_000))
     with client_of(model) as client, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(ask, client) for _ in range(2)]  # one meets the timeout, one waits for its first token
         wait_until(lambda: len(model.requests) == 2)
@@ -715,17 +591,17 @@ def test_stop_waits_for_nobody_and_may_be_repeated(capfd):
 
 def test_a_stopped_model_leaves_no_thread_and_frees_its_port():
     before = threading.active_count()
-    with start_practice_model(respond=parrot) as model, client_of(model) as client:
+    with start_practice_model() as model, client_of(model) as client:
         ask(client)
     port = urlsplit(model.url).port
 
     wait_until(lambda: threading.active_count() <= before)
-    with start_practice_model(port, respond=parrot) as again:
+    with start_practice_model(port) as again:
         assert again.url == model.url
 
 
 def test_two_models_side_by_side_know_nothing_of_each_other(model):
-    with start_practice_model(respond=lambda messages, **options: {"content": "the other"}) as other:
+    with start_practice_model(behaviour=Behaviour(answers=["the other", "the other"])) as other:
         with client_of(model) as client, client_of(other) as other_client:
             texts = [ask(one).choices[0].message.content for one in (other_client, client, other_client)]
 
@@ -737,9 +613,9 @@ def test_a_port_that_is_taken_or_none_is_named(model):
     port = urlsplit(model.url).port
 
     with pytest.raises(ServerStartError, match=f"port {port} .* Choose another one"):
-        start_practice_model(port, respond=parrot)
-    with pytest.raises(InvalidInput, match="70000"):
-        start_practice_model(70_000, respond=parrot)
+        start_practice_model(port)
+    with pytest.raises(ServerStartError, match="70000"):
+        start_practice_model(70_000)
 
 
 @pytest.mark.parametrize("way", ["trust_env", "NO_PROXY"])
@@ -758,11 +634,11 @@ def test_a_proxy_of_the_users_need_not_matter(model, monkeypatch, way):
 
 
 def test_a_client_that_leaves_is_no_news(model, capfd):
-    model.behaviour.tokens_per_second = 100
-    with client_of(model) as client, ask(client, [{"role": "user", "content": "x" * 2000}], stream=True) as stream:
-        next(iter(stream))
+    model.behaviour.first_token_ms = 300
+    with client_of(model, timeout=0.1) as client, pytest.raises(openai.APITimeoutError):
+        ask(client)
 
-    wait_until(lambda: model.usage.failed == 1)
+    wait_until(lambda: model.usage.calls == 1)
     assert capfd.readouterr() == ("", "")
 
 

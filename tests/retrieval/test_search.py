@@ -460,14 +460,14 @@ def test_the_parts_of_an_explanation_sum_to_the_score(store: MemoryStore, ask: A
 
     found = ask("Zoe, green tea in March?", weights=Weights(0.5, 0.7, 0.3, 0.2, 0.1, 0.4), limit=8)
 
-    rows = found.explain().rows()
+    rows = found.explain().rows
     assert [row["memory"] for row in rows] == [f"facts/{key}" for key in keys(found)]
     for row, scored in zip(rows, found, strict=True):
         parts = sum(row[part] for part in PARTS)
         assert row["score"] == scored.score >= parts - 1e-9
         assert row["score"] == pytest.approx(parts) or row["note"].startswith("newer than")
         assert scored.relevance == pytest.approx(row["lexical"] + row["semantic"])
-        [alone] = scored.explain().rows()
+        [alone] = scored.explain().rows
         assert alone == row
 
 

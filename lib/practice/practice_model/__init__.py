@@ -10,16 +10,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib.checks import checked_number
-from lib.errors import InvalidInput
-from lib.html_table import html_table
-from lib.practice.practice_model.api import MODEL_NAME, Respond
-from lib.practice.practice_model.mistakes import MISTAKES, parse_failure
+from lib.practice.practice_model.api import MODEL_NAME
+from lib.practice.practice_model.mistakes import MISTAKES
 from lib.practice.practice_model.server import HOST, Server
-from lib.practice.practice_model.vectors import EMBEDDING_MODEL_NAME
 
 __all__ = [
-    "EMBEDDING_MODEL_NAME",
     "MISTAKES",
     "MODEL_NAME",
     "Behaviour",
@@ -36,10 +31,11 @@ class Behaviour:
     """How the practice model behaves; its fields may be changed while it runs.
 
     first_token_ms: ms until an answer begins.
-    tokens_per_second: speed from there on, 0 for all at once. What isn't streamed arrives when all of it is there.
+    tokens_per_second: speed from there on, 0 for all at once. An answer arrives when all of it is there, also if it
+        is to be streamed.
     failures: what the next requests meet, one each, in order: "429" (with Retry-After; "429:0.2" asks for 0.2
         seconds), "500" or any other status of an error, "drop" (the connection is closed in the middle of the
-        answer), "timeout" (no answer until the client gives up). Embeddings fail too.
+        answer), "timeout" (no answer until the client gives up).
     answers: bad answers for the next chats that don't fail, one each: one of MISTAKES, or any other text, which is
         then the answer word for word.
     obedient: follow instructions that stand in remembered text, as a careless model does.
@@ -51,25 +47,15 @@ class Behaviour:
     answers: list[str] = field(default_factory=list)
     obedient: bool = False
 
-    def __post_init__(self) -> None:
-        for name in ("first_token_ms", "tokens_per_second"):
-            checked_number(name, getattr(self, name), 0)
-        for name in ("failures", "answers"):
-            if isinstance(getattr(self, name), str):
-                raise InvalidInput(f"{name} must be a list such as [{getattr(self, name)!r}], not a text.")
-            setattr(self, name, list(getattr(self, name)))
-        for failure in self.failures:
-            parse_failure(failure)
-
-    def seconds_until(self, token: int) -> float:
-        """Seconds from a request to the moment when so many tokens are there."""
-        return self.first_token_ms / 1000 + (token / self.tokens_per_second if self.tokens_per_second else 0)
+    def seconds_for(self, tokens: int) -> float:
+        """Seconds from a request until an answer of so many tokens is there."""
+        return self.first_token_ms / 1000 + (tokens / self.tokens_per_second if self.tokens_per_second else 0)
 
 
 class Usage:
     """What the model was asked to do so far, by all threads: calls, prompt_tokens, completion_tokens, failed.
 
-    calls: requests for a chat or for embeddings. failed: those of them that got no answer; they cost no tokens.
+    calls: requests for a chat. failed: those of them that got no answer; they cost no tokens.
     """
 
     def __init__(self) -> None:
@@ -95,20 +81,15 @@ class Usage:
             f"{self.completion_tokens:,} completion tokens"
         )
 
-    def _repr_html_(self) -> str:
-        counts = (self.calls, self.failed, self.prompt_tokens, self.completion_tokens)
-        columns = ("calls", "failed", "prompt tokens", "completion tokens")
-        return html_table(columns, [tuple(f"{count:,}" for count in counts)])
-
 
 class PracticeModel:
     """A running server. `url` is for OPENAI_BASE_URL; `usage` counts; `requests` holds the last 100 bodies."""
 
-    def __init__(self, port: int, behaviour: Behaviour | None, respond: Respond):
+    def __init__(self, port: int, behaviour: Behaviour | None):
         self.behaviour = behaviour or Behaviour()
         self.usage = Usage()
         self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT_REQUESTS)
-        self._server = Server(port, self, respond)
+        self._server = Server(port, self)
         self.url = f"http://{HOST}:{self._server.server_address[1]}/v1"
         # stop() waits for one round of this loop, so the rounds are short: 0.05 seconds.
         self._loop = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -132,22 +113,16 @@ class PracticeModel:
         self._server.stopping.set()
         self._server.shutdown()
         self._server.server_close()
-        self._server.hang_up()
 
 
-def start_practice_model(
-    port: int = 0, *, behaviour: Behaviour | None = None, respond: Respond | None = None
-) -> PracticeModel:
+def start_practice_model(port: int = 0, *, behaviour: Behaviour | None = None) -> PracticeModel:
     """Start a practice model and return it running; it stops with `stop()`, a `with` block, or this process.
 
     port: on this computer only; 0 takes a free one.
-    respond: the rules, `respond` of its rules unless others are given. Threads call it at the same time.
     Errors: ServerStartError if the port can't be had.
 
-    >>> with start_practice_model(respond=lambda messages, **options: {"content": "Hi"}) as model:
+    >>> with start_practice_model() as model:
     ...     model.usage
     0 calls (0 failed), 0 prompt tokens, 0 completion tokens
     """
-    from lib.practice.practice_model import rules
-
-    return PracticeModel(port, behaviour, respond or rules.respond)
+    return PracticeModel(port, behaviour)

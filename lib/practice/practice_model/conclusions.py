@@ -20,17 +20,8 @@ MOST = 10  # patterns in one answer
 _EPISODE = re.compile(r"^\[([^\]\n]+)\] (.+?)(?: \(topics: ([^()\n]*)\))?[ \t]*$", re.MULTILINE)
 _SHARED = [  # what episodes have in common, as a key, and what the assistant should do about it
     ("drawing", "Explain with a drawing: it helps this user.", r"\b(?:draw|drew|picture|sketch|pencil|diagram)"),
-    ("comparison", "Explain by comparing with something familiar.", r"\b(?:analog|metaphor|compar)"),
     ("example", "Begin with an example: it helps this user.", r"\bexamples?\b"),
     ("steps", "Go one step at a time.", r"\b(?:step by step|one step|one (?:short )?command|steps)\b"),
-    ("morning", "Expect this user in the morning.", r"\bmorning"),
-    ("evening", "Expect this user in the evening or at night.", r"\b(?:evening|night|late)\b"),
-    (
-        "short",
-        "Keep it short: time is scarce.",
-        r"\b(?:r[au]ns? out of time|hurr(?:y|ied)|short of time|minutes left)\b",
-    ),
-    ("repeating", "Don't make the user repeat what is known.", r"\b(?:repeat|asked again|annoy|anger)"),
 ]
 _TROUBLE = re.compile(
     r"\b(?:struggl|confus|mix(?:ed|es|ing)? up|swap|stuck|fail|blam|mis(?:led|read)|guess|wrong|trouble)", re.IGNORECASE
@@ -47,13 +38,13 @@ def rules_in(text: str) -> list[dict[str, Any]]:
 
     text: lines such as "[id] what happened".
     """
+    episodes = _episodes(text)
     evidence: dict[str, list[str]] = defaultdict(list)
-    for name, (said, _) in _episodes(text).items():
-        for _, rule, shape in _SHARED:
-            if re.search(shape, said, re.IGNORECASE):
-                evidence[rule].append(name)
-        if trouble := _TROUBLE.search(said):
-            for word in content_words(re.split(r"[,;:.]", said[trouble.end() :])[0]):
+    for _, rule, shape in _SHARED:
+        evidence[rule] = [name for name, (told, _) in episodes.items() if re.search(shape, told, re.IGNORECASE)]
+    for name, (told, _) in episodes.items():
+        if trouble := _TROUBLE.search(told):
+            for word in content_words(re.split(r"[,;:.]", told[trouble.end() :])[0]):
                 evidence[f"Go over {word} again: it went wrong more than once."].append(name)
     return _most_common([{"rule": rule, "evidence": names} for rule, names in evidence.items()], "rule")
 
@@ -69,41 +60,42 @@ def conclusions_in(text: str) -> list[dict[str, Any]]:
     [('struggles', 'The user had trouble with sql more than once.', ['mon', 'tue'])]
     """
     episodes = _episodes(text)
-    found = []
+    conclusions = []
+
+    def conclude(namespace: str, key: str, content: str, topics: list[str], evidence: list[str]) -> None:
+        fields = {"namespace": namespace, "key": key, "content": content, "topics": topics, "evidence": evidence}
+        conclusions.append(fields)
+
     for key, rule, shape in _SHARED:
-        names = [name for name, (said, _) in episodes.items() if re.search(shape, said, re.IGNORECASE)]
+        names = [name for name, (told, _) in episodes.items() if re.search(shape, told, re.IGNORECASE)]
         topics = list(dict.fromkeys(topic for name in names for topic in episodes[name][1]))
-        found.append({"namespace": "procedures", "key": key, "content": rule, "topics": topics[:3], "evidence": names})
+        conclude("procedures", key, rule, topics[:3], names)
     for topic in dict.fromkeys(topic for _, topics in episodes.values() for topic in topics):
         names = [name for name, (_, topics) in episodes.items() if topic in topics]
-        found.append({"topics": [topic], **_about_topic(topic, names, {name: episodes[name][0] for name in names})})
-    return _most_common(found, "content")
-
-
-def _about_topic(topic: str, names: list[str], said: dict[str, str]) -> dict[str, Any]:
-    key = re.sub(r"\W+", "_", topic.lower()).strip("_") or "topic"
-    for shape, namespace, sentence in (
-        (_TROUBLE, "struggles", f"The user had trouble with {topic} more than once."),
-        (_SUCCESS, "facts", f"The user does well with {topic}."),
-    ):
-        fitting = [name for name in names if shape.search(said[name])]
-        if len(fitting) >= FEWEST:
-            return {"namespace": namespace, "key": key, "content": sentence, "evidence": fitting}
-    return {
-        "namespace": "facts", "key": key, "content": f"The user keeps coming back to {topic}.", "evidence": names,
-    }  # fmt: skip
+        key = re.sub(r"\W+", "_", topic.lower()).strip("_") or "topic"
+        troubles = [name for name in names if _TROUBLE.search(episodes[name][0])]
+        successes = [name for name in names if _SUCCESS.search(episodes[name][0])]
+        if len(troubles) >= FEWEST:
+            conclude("struggles", key, f"The user had trouble with {topic} more than once.", [topic], troubles)
+        elif len(successes) >= FEWEST:
+            conclude("facts", key, f"The user does well with {topic}.", [topic], successes)
+        else:
+            conclude("facts", key, f"The user keeps coming back to {topic}.", [topic], names)
+    return _most_common(conclusions, "content")
 
 
 def _episodes(text: str) -> dict[str, tuple[str, list[str]]]:
     """{id: (what happened, topics)}."""
     return {
-        name: (said, [topic.strip() for topic in topics.split(",") if topic.strip()])
-        for name, said, topics in _EPISODE.findall(text)
+        name: (told, [topic.strip() for topic in topics.split(",") if topic.strip()])
+        for name, told, topics in _EPISODE.findall(text)
     }
 
 
-def _most_common(found: list[dict[str, Any]], wording: str) -> list[dict[str, Any]]:
+def _most_common(patterns: list[dict[str, Any]], wording: str) -> list[dict[str, Any]]:
     """Those with evidence enough, the best shown first, with a confidence that grows with it."""
-    shared = [one for one in found if len(one["evidence"]) >= FEWEST]
-    shared.sort(key=lambda one: (-len(one["evidence"]), one[wording]))
-    return [one | {"confidence": min(0.9, round(0.4 + 0.1 * len(one["evidence"]), 1))} for one in shared[:MOST]]
+    shared = [pattern for pattern in patterns if len(pattern["evidence"]) >= FEWEST]
+    shared.sort(key=lambda pattern: (-len(pattern["evidence"]), pattern[wording]))
+    return [
+        pattern | {"confidence": min(0.9, round(0.4 + 0.1 * len(pattern["evidence"]), 1))} for pattern in shared[:MOST]
+    ]

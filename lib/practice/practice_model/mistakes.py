@@ -38,11 +38,8 @@ def mistake(name: str, request: ChatRequest) -> dict[str, Any]:
     "not json": text that is neither JSON nor ends where it should; "wrong schema": JSON, but each field of the schema
     has a value of the wrong kind; "empty": nothing; "unknown tool": a call of a tool that wasn't offered;
     "bad arguments": a call of the first tool with arguments that aren't JSON; "wrong arguments": with JSON that
-    doesn't fit. Where a call is demanded, as for structured output by function calling, the first two are in its
-    arguments.
+    doesn't fit.
     """
-    if request.must_call and name in ("not json", "wrong schema"):
-        name = {"not json": "bad arguments", "wrong schema": "wrong arguments"}[name]
     function: dict[str, Any] = request.offered[0]["function"] if request.offered else {"name": "no_such_tool"}
     match name:
         case "not json":

@@ -31,16 +31,15 @@ _PIECES = {
     r"|in (?:the )?future|(?:each|every|any) \w+|until I)\b",
 }
 
-# namespace, key, confidence (! makes it urgent), pattern; where && parts patterns, all must fit. Of a clause the first
-# row that fits counts. A key * is made from the group `about` or, without one, from the words after the match; a key ?
-# likewise, but things of one kind share theirs (_KINDS).
+# namespace, key, confidence, pattern; where && parts patterns, all must fit. Of a clause the first row that fits
+# counts. A key * is made from the group `about` or, without one, from the words after the match.
 _CUES = r"""
-facts allergy 0.9! (?:<I> |me )(?:\w+ )?(?:allergic|intolerant)\b|\bmy (?:\w+ )?allergy
+facts allergy 0.9 (?:<I> |me )(?:\w+ )?(?:allergic|intolerant)\b|\bmy (?:\w+ )?allergy
 struggles * 0.9 <I><not> (?:mix|swap|confus|forget|misread|struggl)\w*(?: (?:\w+ )?up)?
 struggles * 0.9 <I> (?:stuck (?:on|with|at)|bad at|guessing|afraid of|nervous about|slow at)\b
 struggles * 0.7 \bI (?:guess\b|get lost|ran out of|run out of|find it hard|have trouble|can't (?:keep|concentrate))
 preferences learning_style 0.9 <I> (?:learn|think|understand|remember|study) (?:best|better|by|with|in|from|through)\b
-preferences ? 0.9 <I> (?:don't |do not )?(?:prefer|hate|love|enjoy|dislike|can't stand|like)\b
+preferences * 0.9 <I> (?:don't |do not )?(?:prefer|hate|love|enjoy|dislike|can't stand|like)\b
 facts home 0.9 <I> (?:live|moved|moving|based|grew up) (?:in|to|at|near|on)\b|\bwhere I live\b
 facts job 0.9 <I> (?:work|working|employed|start|starting) (?:at|for|in|on|as|with)\b
 facts job 0.9 <I> (?:become |became )?(?:an? |the )?(?:[\w-]+ ){0,3}(?:<job>|head of \w+)\b|<job> at <Cap>
@@ -53,7 +52,6 @@ goals * 0.9 \b(?:I|we) want\b && \b(?:by|before|until|for) <season>
 facts * 0.9 \bmy (?P<about>(?:\w+ )?<kin>)(?: \w+)?(?: is| was| has| turns| turned|,? called|,? named)
 facts * 0.9 <I>(?: got)? (?:an?|one|two|three) (?:\w+ )?(?P<about><kin>)s?\b
 facts * 0.7 <I> (?:signed up for|signed|booked|bought|registered|enrolled|joined|moved|dropped|switched)\b
-facts * 0.7 <I> (?:learning|studying|preparing for)\b
 facts * 0.7 <I> (?:use|using|run|running|follow|following)\b
 facts name 0.9 \b(?:my name is|call me|I'm|I am) <Cap>\w+
 preferences * 0.7 \b(?:I|we) (?:always|never|only|usually|no longer) \w+
@@ -63,24 +61,11 @@ facts * 0.7 \b(?:my|our) (?!(?:\w+ )?<other>)(?P<about>[\w-]+(?: [\w-]+)?) (?:is
 # How answers should be. Preferences, but only in a sentence that also shows a wish (see WISH).
 _FORMS = r"""
 preferences answer_length 0.9 \b(?:short|brief|concise|long|detailed)(?:er)? (?:(?:\w+ )?<reply>|one\b)
-preferences answer_length 0.9 \bin (?:one|two|three|a single) (?:lines?|sentences?|words?)\b && <standing>|\bprefer\b
 preferences time_format 0.9 \b(?:24|12)[- ]?h(?:ours?)? (?:format|time|clock)|\b24 ?h\b|\bam/pm\b
 preferences language 0.9 \bin (?:plain )?(?:English|Spanish|French|German|Swedish|Italian|Portuguese|Catalan)\b
 preferences drawing_format 0.9 \b(?:draw(?:ings?)?|sketch(?:es)?|diagrams?|pictures?)\b
 preferences answer_format 0.9 \b(?:one|an?|single) (?:command|cmd|example|step)\b|\bno (?:theory|jargon)
-preferences answer_format 0.9 \bexamples? first|\bfirst an example
 preferences answer_format 0.9 \bcommands? (?:first|only|that I)|\bbullet|\bin tables\b|\bblocks?\b|\bstep by step\b
-"""
-
-# Wishes of one kind share a key, so that a change of mind meets the old memory.
-_KINDS = r"""
-drink \b(?:tea|coffee|water|juice|beer|wine)\b
-transport \b(?:trains?|planes?|bikes?|cars?|bus|ferr(?:y|ies)|flying|driving|walking|cycling)\b
-seat \b(?:window|aisle)\b
-programming_language \b(?:python|java|javascript|rust|julia|golang|ruby|typescript)\b
-theme \b(?:dark|light) (?:mode|theme)\b
-time_of_day \b(?:mornings?|afternoons?|evenings?|nights?)\b
-contact_channel \b(?:e-?mails?|phone|calls?|chat|text messages)\b
 """
 
 _TOPICS = r"""
@@ -109,7 +94,6 @@ class Cue(NamedTuple):
     namespace: str
     key: str
     confidence: float
-    urgent: bool
     patterns: list[re.Pattern[str]]
     asked: bool = False  # of the agent, rather than told about the user
 
@@ -121,18 +105,17 @@ class Cue(NamedTuple):
 def _cues(table: str, asked: bool = False) -> list[Cue]:
     rows = [line.split(" ", 3) for line in table.strip().splitlines()]
     return [
-        Cue(namespace, key, float(sure.strip("!")), sure.endswith("!"), list(map(_compiled, text.split(" && "))), asked)
-        for namespace, key, sure, text in rows
+        Cue(namespace, key, float(confidence), list(map(_compiled, text.split(" && "))), asked)
+        for namespace, key, confidence, text in rows
     ]
 
 
-def _tags(table: str) -> list[tuple[str, re.Pattern[str]]]:
-    return [(tag, _compiled(pattern)) for tag, pattern in (line.split(" ", 1) for line in table.strip().splitlines())]
-
-
-CLAUSE_CUES, FORM_CUES, KIND_TAGS, TOPIC_TAGS = _cues(_CUES), _cues(_FORMS, asked=True), _tags(_KINDS), _tags(_TOPICS)
-ORDER_CUE = Cue("procedures", "*", 0.9, False, [], asked=True)
-ASKED_CUE = Cue("facts", "*", 0.9, False, [])
+CLAUSE_CUES, FORM_CUES = _cues(_CUES), _cues(_FORMS, asked=True)
+ORDER_CUE = Cue("procedures", "*", 0.9, [], asked=True)
+ASKED_CUE = Cue("facts", "*", 0.9, [])
+TOPIC_TAGS = [
+    (tag, _compiled(pattern)) for tag, pattern in (line.split(" ", 1) for line in _TOPICS.strip().splitlines())
+]
 NAMED = {"*_date": _compiled("<event>"), "*_contact": _compiled("invoice|billing|technical|support|legal|emergency")}
 
 IGNORED = _compiled(  # suppositions, and what holds for one day
@@ -162,7 +145,7 @@ CORRECTION = _compiled(
     r"\bI meant\b|\bcorrection\b|\bno,? not \w+|\bforget the \d|\bI (?:wrote|read|said) .{1,30}\bwrong\b"
     r"|\bit isn't [^,.]+[,.] (?:it's|but)\b|^actually\b|\bnot \w+ but \w+"
 )
-URGENT = _compiled(r"\b(?:deadline|exams?\b|due|allerg)")
+URGENT = _compiled(r"\b(?:deadline|exams?\b|due|allerg|intoleran)")
 CLAUSE_END = _compiled(
     r"(?:[,;:]|\s[-–—])\s+(?=(?:(?:and|but|so|because) )?(?:I|my|we|our)\b)|\s+(?=(?:and|but|so) (?:I|my|we|our)\b)"
 )
@@ -175,18 +158,16 @@ CALENDAR = _compiled(r"(?:\d+\w*|<day>|<month>)s?$")
 QUESTION_MARKS = ("?", "؟", "？")
 
 # Words of talk that say nothing about what a text is about, beside those of every text.
-_TALK = frozenset(
-    re.findall(
-        r"\w+",
-        "always doesn don first go goes good isn keep long longer mean never next one said says set since single "
-        "still time whenever",
-    )
-)
+_TALK = """
+    always doesn don first go goes good isn keep long longer mean never next one said says set since single still time
+    whenever
+"""
+_UNTELLING = STOP_WORDS | frozenset(_TALK.split())
 
 
 def telling_words(text: str) -> list[str]:
     """The words that say what a text is about: folded, each once, in order."""
-    return list(dict.fromkeys(word for word in words(text.replace("_", " ")) if word not in STOP_WORDS | _TALK))
+    return list(dict.fromkeys(word for word in words(text.replace("_", " ")) if word not in _UNTELLING))
 
 
 def content_words(text: str) -> list[str]:

@@ -125,7 +125,7 @@ def _clauses(sentence: str, masked: str) -> Iterator[tuple[str, str]]:
 
 
 def _noticed(cue: Cue, match: re.Match[str], clause: str, sentence: str, explicit: bool) -> Statement:
-    urgent = explicit or cue.urgent or bool(known.URGENT.search(clause) or known.CORRECTION.search(sentence))
+    urgent = explicit or bool(known.URGENT.search(clause) or known.CORRECTION.search(sentence))
     return Statement(
         type="procedural" if cue.namespace == "procedures" else "semantic",
         namespace=cue.namespace,
@@ -143,13 +143,9 @@ def _key(cue: Cue, match: re.Match[str], clause: str, sentence: str) -> str:
         name = known.NAMED[cue.key].search(sentence)
         named = fold(name[0]) if name else "_".join(_worth_naming(clause)[:2])
         return cue.key.replace("*", named).strip("_")
-    if cue.key not in ("*", "?"):
+    if cue.key != "*":
         return cue.key
     about = match.groupdict().get("about") or match.string[match.end() :]
-    if cue.key == "?":
-        for kind, pattern in known.KIND_TAGS:
-            if pattern.search(about):
-                return kind
     # "the code of the door is 12" and "… is 34" are one fact: what is told about comes before the verb.
     about = re.split(r"\b(?:is|are)\b", about, maxsplit=1)[0] if cue is known.ASKED_CUE else about
     words = _worth_naming(about)[:3] or _worth_naming(clause)[:3]
@@ -161,15 +157,7 @@ def _worth_naming(text: str) -> list[str]:
     return [singular(word) for word in telling_words(text) if not known.CALENDAR.match(word)]
 
 
-_VERBS = {
-    "am": "is",
-    "have": "has",
-    "don't": "doesn't",
-    "haven't": "hasn't",
-    "need": "needs",
-    "do": "does",
-    "go": "goes",
-}
+_VERBS = {"am": "is", "have": "has", "don't": "doesn't", "haven't": "hasn't", "need": "needs"}
 _SHORT = {"'m": "is", "'ve": "has", "'ll": "will", "'d": "would"}
 _LATER = {  # the user's words after the first: they, as in "a reader and their book"
     "i'm": "they are", "i've": "they have", "i'll": "they will", "i'd": "they would", "i": "they", "me": "them",
