@@ -18,8 +18,8 @@ from lib.formation.session_log import SessionLog
 from lib.practice.local_postgres import LocalPostgres, start_postgres
 from lib.store.memory_store import MemoryStore
 
-PROCESSES = 4
-PUTS = 5000  # of all processes together
+PROCESSES = 3
+PUTS = 1500  # of all processes together
 BETWEEN_SECONDS = 0.4  # from one outage to the next
 MAX_OUTAGES = 60  # so that a test ends where hardly anything is done between two
 SECONDS = 120  # longest wait for the processes

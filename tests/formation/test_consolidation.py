@@ -13,7 +13,7 @@ from conftest import DATABASES, START, Clock
 
 import lib.formation.consolidation
 from lib.errors import ExtractionFailed, InvalidInput
-from lib.formation._evidence import Merged
+from lib.formation._duplicates import Merged
 from lib.formation.consolidation import MAX_ATTEMPTS, Consolidated, consolidate, merge_near_duplicates
 from lib.formation.deduplication import remember_all
 from lib.llm.chat_model import chat_model

@@ -350,8 +350,8 @@ def test_any_text_has_a_list_for_an_answer(store: MemoryStore, ask: Any, query: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"query": None}, "the query must be a text of at most 10,000 characters, not None"),
-        ({"query": ["tea"]}, "not ['tea']"),
+        ({"query": None}, "the query must be a text, not NoneType: None"),
+        ({"query": ["tea"]}, "not list: ['tea']"),
         ({"query": "x" * (MAX_QUERY_LENGTH + 1)}, "10,001|10,003"),
         ({"query": "tea\x00"}, "the query holds a NUL character"),
         ({"query": "tea \ud83d"}, "lone surrogate"),
