@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from lib.database.tables import Memory, as_utc, new_id
+from lib.database.tables import Memory, as_utc
 from lib.database.transactions import autocommit_connection
 from lib.errors import InvalidInput, shown
 from lib.store import ArchivedItem
@@ -81,7 +81,10 @@ def unread_episodes(store: MemoryStore, user_id: str, monday: datetime) -> list[
 
 def record_as_read(inside: MemoryStore, user_id: str, week: str, episodes: Iterable[MemoryItem], patterns: int) -> None:
     """Record in the archive which episodes of a week a model has read, in a transaction that is open."""
-    key = f"{week}_{new_id()}"  # somebody may keep a memory of their own under the week's name
+    key, number = week, 1
+    while inside.get(user_id, RECORDS, key) is not None:  # a memory that somebody keeps at this address
+        number += 1
+        key = f"{week}_{number}"
     inside.put(user_id, RECORDS, key, {"episodes": [item.key for item in episodes], "patterns": patterns})
     inside.archive(user_id, [(RECORDS, key)], reason=RECORD)
 
