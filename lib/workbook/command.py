@@ -3,12 +3,10 @@ practice-model, worker."""
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,9 +14,9 @@ from lib.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "notebooks/00_start_here.ipynb"
-# Without this, JupyterLab's first start asks whether to fetch news. It's a default, so a choice that the
-# learner has made, or makes later, wins.
-LAB_DEFAULTS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+# Else JupyterLab's first start asks whether to fetch news. It's a default, so a choice that the learner has made, or
+# makes later, wins; --LabApp.user_settings_dir and --LabApp.app_settings_dir would hide the learner's own settings.
+LAB_DEFAULTS = Path(__file__).with_name("lab_defaults")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,15 +101,9 @@ def open_lab(arguments: list[str]) -> int:
         options.append(f"--LabApp.default_url=/lab/tree/{START}")
     if os.name != "nt" and os.geteuid() == 0:
         options.append("--allow-root")
-    # The defaults come by a folder of configuration for this start only. --LabApp.user_settings_dir and
-    # --LabApp.app_settings_dir would hide the learner's own settings, and those of the installation.
-    with tempfile.TemporaryDirectory(prefix="workbook-lab-") as folder:
-        defaults = Path(folder, "labconfig", "default_setting_overrides.json")
-        defaults.parent.mkdir()
-        defaults.write_text(json.dumps(LAB_DEFAULTS), encoding="utf-8")
-        before = os.environ.get("JUPYTER_CONFIG_PATH")
-        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (before, folder)))
-        LabApp.launch_instance([*options, *arguments])
+    before = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (before, str(LAB_DEFAULTS))))
+    LabApp.launch_instance([*options, *arguments])
     return 0
 
 
