@@ -565,6 +565,7 @@ def test_an_endpoint_that_is_away_fails_the_check_and_keeps_the_password(monkeyp
         "postgresql://ada:hunter2@host:not-a-port/db",
         "postgresql://ada:hunter2@/db",
         "mysql://ada:hunter2@host/db",
+        "sqlite://",
         "no URL at all",
     ],
 )
@@ -597,14 +598,6 @@ def test_an_sqlite_without_a_part_that_the_store_needs_fails_the_check(monkeypat
     row = preflight.check_sqlite()
 
     assert row.status == "FAIL" and "no such module: fts5" in row.found and "FTS5" in row.remedy
-
-
-def test_a_database_that_is_not_postgresql_is_worth_a_look(monkeypatch):
-    monkeypatch.setenv("POSTGRES_URL", "sqlite://")
-
-    row = preflight.check_postgres()
-
-    assert row.status == "look"
 
 
 def test_no_postgresql_at_all_fails_with_a_remedy(monkeypatch):

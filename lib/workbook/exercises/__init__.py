@@ -4,6 +4,7 @@ A check is a function that takes the reader's answer and stops at the first faul
 have come, `wrong` anything else.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -84,18 +85,5 @@ def verdict(number: str, answer: Any) -> str:
 
 
 def untouched(answer: Any) -> bool:
-    """Whether this is a stub as the notebook came: `...`, or a function with nothing but a docstring and `...`."""
-    if not isinstance(answer, FunctionType):
-        return answer is ...
-
-    code = answer.__code__
-    same = any(code.co_code == stub.__code__.co_code for stub in (_bare_stub, _stub))
-    # A function that returns a constant has the code of a stub, but not its constants.
-    return same and not code.co_names and set(code.co_consts) <= {None, answer.__doc__}
-
-
-def _bare_stub(): ...
-
-
-def _stub():
-    """With a docstring, the compiled code differs."""
+    """Whether this is a stub as the notebook came: `...`, or a function that ends with it."""
+    return inspect.getsource(answer).rstrip().endswith("...") if isinstance(answer, FunctionType) else answer is ...

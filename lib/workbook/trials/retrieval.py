@@ -32,7 +32,7 @@ def strategies(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
     """Return strategies of retrieval by name, the simplest first."""
     off = {"newest_versions": False}
     return {
-        "substring": by_substring(store, ids),
+        "substring": _ids_of(partial(store.search_by_content, limit=ASKED_FOR), ids),  # of the whole question
         "keywords": by_keywords(store, ids),
         "BM25": by_weights(store, ids, WORDS, **off),
         "embeddings": by_weights(store, ids, MEANING, **off),
@@ -63,11 +63,6 @@ def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -
         return [s.item for s in retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)]
 
     return _ids_of(find, ids)
-
-
-def by_substring(store: MemoryStore, ids: Ids) -> Retriever:
-    """The whole question as a search term, newest first."""
-    return _ids_of(partial(store.search_by_content, limit=ASKED_FOR), ids)
 
 
 def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
