@@ -68,11 +68,9 @@ class Chat:
 
 
 def _turn_as_html(text: str, answer: Answer) -> str:
-    count = len(answer.memories)
-    memories = f"{count} {'memory' if count == 1 else 'memories'} seen"
-    calls = f"{answer.calls} {'call' if answer.calls == 1 else 'calls'} of the model"
-    summary = f"{answer.pattern}: {memories}, {calls}, {answer.prompt_tokens:,} tokens of prompt"
-    inside = answer.memories._repr_html_() + answer.memories.explain()._repr_html_() if count else ""
+    seen = f"memories seen: {len(answer.memories)}, calls of the model: {answer.calls}"
+    summary = f"{answer.pattern}: {seen}, tokens of the prompt: {answer.prompt_tokens:,}"
+    inside = answer.memories._repr_html_() + answer.memories.explain()._repr_html_() if answer.memories else ""
     if answer.left_out:
         inside += f"<p>Left out, for the budget: {len(answer.left_out)}</p>{answer.left_out._repr_html_()}"
     folded = (

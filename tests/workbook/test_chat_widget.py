@@ -59,7 +59,7 @@ def test_under_each_answer_stands_what_was_seen_and_why(known: MemoryStore, mode
 
     html = talk.as_html()
 
-    assert "<summary>on demand: 1 memory seen, 2 calls of the model" in html
+    assert "<summary>on demand: memories seen: 1, calls of the model: 2," in html
     assert "facts/exam" in html and "lexical" in html
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas
     from langchain_openai import ChatOpenAI
 
-STRATEGIES = ("hot path", "background", "hybrid")
 Stored = tuple[str, int, str, int]  # session, turn, type, usable after how many turns of the user
 
 
@@ -46,7 +45,7 @@ def try_strategies(
     types = Counter(memory["type"] for memory in gold)
     rows = {}
     plain_ms: list[float] = []  # of each answer without memory, which the strategies are compared with
-    for strategy in ("no memory", *STRATEGIES):
+    for strategy in ("no memory", "hot path", "background", "hybrid"):
         meter = _Meter()
         metered = model.model_copy(update={"callbacks": [meter]})
         turns_ms, stored = _replay(strategy, engine, metered, sessions)
