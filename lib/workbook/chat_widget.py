@@ -1,12 +1,11 @@
 """A small chat for the notebook, which tells under each answer which memories the model saw, and why these."""
 
-from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from lib.agent.conversation import PATTERNS, START_BUDGET, Answer, Conversation, checked_pattern
+from lib.agent.conversation import PATTERNS, Answer, Conversation
 from lib.llm.chat_model import chat_model
 from lib.store.memory_store import MemoryStore
 
@@ -21,27 +20,15 @@ class Chat:
     """A conversation with one user's memories, and a view of it: as the last line of a cell it shows with a text box
     and a switch. `say` works without the view.
 
-    patterns: at least one, those that can be switched between; the first one is on.
-    model: None takes `chat_model()`. budget_tokens: see `lib.agent.conversation.Conversation`.
+    model: None takes `chat_model()`.
     """
 
-    def __init__(
-        self,
-        store: MemoryStore,
-        user_id: str,
-        patterns: Sequence[str] = tuple(PATTERNS),
-        *,
-        model: "BaseChatModel | None" = None,
-        budget_tokens: int = START_BUDGET,
-    ):
-        self.patterns = [checked_pattern(name) for name in patterns]
-        self.conversation = Conversation(
-            model or chat_model(), store, user_id, pattern=self.patterns[0], budget_tokens=budget_tokens
-        )
+    def __init__(self, store: MemoryStore, user_id: str, *, model: "BaseChatModel | None" = None):
+        self.conversation = Conversation(model or chat_model(), store, user_id, pattern="at the start")
         self.turns: list[tuple[str, Answer]] = []  # what the user said, and the answer
         self._talk, self._problem = widgets.HTML(), widgets.HTML()
-        self._switch = widgets.ToggleButtons(options=self.patterns)
-        self._switch.tooltips = [PATTERNS[name] for name in self.patterns]
+        self._switch = widgets.ToggleButtons(options=list(PATTERNS), value="at the start")
+        self._switch.tooltips = list(PATTERNS.values())
         self._box = widgets.Textarea(
             placeholder="Say something", rows=2, layout=widgets.Layout(width="100%"), description="You:"
         )
@@ -57,8 +44,7 @@ class Chat:
         answer = self.conversation.say(text, pattern=pattern)
         self.turns.append((text, answer))
         self._talk.value = self.as_html()
-        if self.conversation.pattern in self.patterns:
-            self._switch.value = self.conversation.pattern
+        self._switch.value = self.conversation.pattern
         return answer
 
     def as_html(self) -> str:
@@ -82,11 +68,9 @@ class Chat:
 
 
 def _turn_as_html(text: str, answer: Answer) -> str:
-    count = len(answer.memories)
-    memories = f"{count} {'memory' if count == 1 else 'memories'} seen"
-    calls = f"{answer.calls} {'call' if answer.calls == 1 else 'calls'} of the model"
-    summary = f"{answer.pattern}: {memories}, {calls}, {answer.prompt_tokens:,} tokens of prompt"
-    inside = answer.memories._repr_html_() + answer.memories.explain()._repr_html_() if count else ""
+    seen = f"memories seen: {len(answer.memories)}, calls of the model: {answer.calls}"
+    summary = f"{answer.pattern}: {seen}, tokens of the prompt: {answer.prompt_tokens:,}"
+    inside = answer.memories._repr_html_() + answer.memories.explain()._repr_html_() if answer.memories else ""
     if answer.left_out:
         inside += f"<p>Left out, for the budget: {len(answer.left_out)}</p>{answer.left_out._repr_html_()}"
     folded = (

@@ -3,12 +3,10 @@ practice-model, worker."""
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,9 +14,9 @@ from lib.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "notebooks/00_start_here.ipynb"
-# Without this, JupyterLab's first start asks whether to fetch news. It's a default, so a choice that the
-# learner has made, or makes later, wins.
-LAB_DEFAULTS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+# Else JupyterLab's first start asks whether to fetch news. It's a default, so a choice that the learner has made, or
+# makes later, wins; --LabApp.user_settings_dir and --LabApp.app_settings_dir would hide the learner's own settings.
+LAB_DEFAULTS = Path(__file__).with_name("lab_defaults")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,7 +73,6 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="work off jobs on the PostgreSQL of POSTGRES_URL, until Ctrl-C")
     worker.add_argument("--concurrency", type=int, default=1, metavar="N", help="jobs at a time (default: 1)")
-    worker.add_argument("--until-empty", action="store_true", help="work off what waits now, and leave")
     worker.add_argument("--no-weekly", action="store_true", help="don't make the weekly jobs")
     worker.add_argument("--heartbeat-seconds", type=float, default=10, metavar="S", help="the same for all workers")
     worker.add_argument("--while-stdin", action="store_true", help="leave when the standard input ends")
@@ -103,15 +100,9 @@ def open_lab(arguments: list[str]) -> int:
         options.append(f"--LabApp.default_url=/lab/tree/{START}")
     if os.name != "nt" and os.geteuid() == 0:
         options.append("--allow-root")
-    # The defaults come by a folder of configuration for this start only. --LabApp.user_settings_dir and
-    # --LabApp.app_settings_dir would hide the learner's own settings, and those of the installation.
-    with tempfile.TemporaryDirectory(prefix="workbook-lab-") as folder:
-        defaults = Path(folder, "labconfig", "default_setting_overrides.json")
-        defaults.parent.mkdir()
-        defaults.write_text(json.dumps(LAB_DEFAULTS), encoding="utf-8")
-        before = os.environ.get("JUPYTER_CONFIG_PATH")
-        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (before, folder)))
-        LabApp.launch_instance([*options, *arguments])
+    before = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (before, str(LAB_DEFAULTS))))
+    LabApp.launch_instance([*options, *arguments])
     return 0
 
 
@@ -203,10 +194,6 @@ def _worker(options: argparse.Namespace) -> int:
     engine = connect(pool_size=options.concurrency + 1)
     create_job_tables(engine)
     jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds)
-    if options.until_empty:
-        print(jobs.run_waiting(), flush=True)
-        engine.dispose()
-        return 0
     stop = threading.Event()
     if options.while_stdin:  # whoever started us has ended, or closed it: a way to stop us on Windows as well
 

@@ -22,21 +22,6 @@ from lib.store.memory_store import MemoryStore
 
 LIB = Path(__file__).resolve().parents[1]
 DATA = LIB.parent / "data"
-# Code is in the colours of JupyterLab's theme, light or dark, and in the page's own where there is
-# none. No fixed colour would do: none has a contrast of 4.5 with white and with black. Nor has the
-# theme's colour of comments.
-_CODE = "color:var(--jp-content-font-color1,inherit)"
-_PRE = "margin:0;overflow-x:auto;white-space:pre;color:inherit;background:none"
-_TOKEN_STYLES = {
-    "Comment": "font-style:italic",
-    "Keyword": "color:var(--jp-mirror-editor-keyword-color,inherit);font-weight:bold",
-    "Operator.Word": "color:var(--jp-mirror-editor-keyword-color,inherit);font-weight:bold",
-    "Name.Builtin": "color:var(--jp-mirror-editor-builtin-color,inherit)",
-    "Name.Function": "color:var(--jp-mirror-editor-def-color,inherit)",
-    "Name.Class": "color:var(--jp-mirror-editor-def-color,inherit)",
-    "Literal.Number": "color:var(--jp-mirror-editor-number-color,inherit)",
-    "Literal.String": "color:var(--jp-mirror-editor-string-color,inherit)",
-}
 TODAY = datetime(2026, 9, 1, 9, tzinfo=UTC)  # the day that the lessons are set on; the data ends before it
 
 
@@ -56,7 +41,7 @@ class Clock:
 
 
 class Source:
-    """Source code that shows highlighted in a notebook."""
+    """Source code; a notebook shows it as Markdown, highlighted in the colours of its own theme."""
 
     def __init__(self, thing: Any):
         file = Path(inspect.getsourcefile(inspect.unwrap(thing)) or "")
@@ -66,17 +51,8 @@ class Source:
     def __repr__(self) -> str:
         return f"# {self.path}\n{self.code}"
 
-    def _repr_html_(self) -> str:
-        from pygments.lexers import PythonLexer
-
-        tokens = PythonLexer().get_tokens(self.code)
-        code = "".join(_highlighted(kind, text) for kind, text in tokens).rstrip()
-        return f'<div style="{_CODE}"><em>{escape(self.path)}</em><pre style="{_PRE}">{code}</pre></div>'
-
-
-def _highlighted(kind: Any, text: str) -> str:
-    style = next((style for name, style in _TOKEN_STYLES.items() if str(kind).startswith(f"Token.{name}")), None)
-    return f'<span style="{style}">{escape(text)}</span>' if style else escape(text)
+    def _repr_markdown_(self) -> str:
+        return f"*{self.path}*\n\n```python\n{self.code}\n```"
 
 
 def show(thing: Any) -> Source:
@@ -181,12 +157,6 @@ def median_ms(action: Callable[..., Any], *arguments: Any, repeat: int = 51) -> 
     action(*arguments)
     seconds = timeit.repeat(lambda: action(*arguments), number=1, repeat=repeat)
     return 1000 * statistics.median(seconds)
-
-
-def run_in_thread(action: Callable[[], Any]) -> Any:
-    """Call it in another thread and return its result, or raise its error here."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(action).result()
 
 
 def at_once(count: int, action: Callable[[], Any]) -> list[Any]:

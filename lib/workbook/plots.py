@@ -53,18 +53,26 @@ def show_figure(axes: Axes, alt: str) -> None:
 
 
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x_label: str, y_label: str, alt: str
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    alt: str,
+    logarithmic: bool = False,
 ) -> None:
-    """Lines over a common axis, from 0 up; each is named in a legend in the order of its right end."""
+    """Lines over a common axis, each named in a legend; from 0 up, or on two logarithmic axes."""
     axes = new_axes(title, x_label, y_label)
     styles = ("-", "--", ":", "-.")
     for number, (name, (x, y)) in enumerate(series.items()):
         color, style = COLORS[number % len(COLORS)], styles[number % len(styles)]
         axes.plot(x, y, color=color, linestyle=style, linewidth=2, label=name)
-    axes.set_ylim(0, None)
-    axes.set_xlim(0, None)
-    if all(isinstance(value, int) for x, _ in series.values() for value in x):  # no half a client
-        axes.locator_params("x", integer=True)
+    if logarithmic:
+        axes.set(xscale="log", yscale="log")
+    else:
+        axes.set(xlim=(0, None), ylim=(0, None))
+        if all(isinstance(value, int) for x, _ in series.values() for value in x):  # no half a client
+            axes.locator_params("x", integer=True)
     axes.legend(frameon=False)
     show_figure(axes, alt)
 
@@ -156,20 +164,6 @@ def text_map(
         look = {"color": "#BBBBBB", "marker": "."} if group == rest else {"color": color, "marker": marker, "s": 60}
         axes.scatter(places[here, 0], places[here, 1], label=group, **look)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    show_figure(axes, alt)
-
-
-def growth(series: Mapping[str, Mapping[int, float]], *, title: str, x_label: str, y_label: str, alt: str) -> None:
-    """Lines over sizes, both axes logarithmic; each line is named at its end."""
-    axes = new_axes(title, x_label, y_label)
-    for (name, points), color, marker in zip(series.items(), COLORS, MARKERS, strict=False):
-        sizes, values = list(points), list(points.values())
-        axes.plot(sizes, values, color=color, marker=marker, linewidth=2)
-        name_beside(axes, name, (sizes[-1], values[-1]), color)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.margins(x=0.05)
-    axes.set_xlim(right=max(max(points) for points in series.values()) * 4)  # room for the names
     show_figure(axes, alt)
 
 

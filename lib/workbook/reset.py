@@ -4,6 +4,7 @@ The originals are those of git's last commit or, in a folder that was downloaded
 snapshot which `workbook` takes before it opens JupyterLab for the first time.
 """
 
+import contextlib
 import io
 import os
 import shutil
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,32 +23,24 @@ COPIES = "my_copies"
 _CACHES = (".ipynb_checkpoints", "__pycache__", ".virtual_documents")
 
 
-def take_snapshot(root: Path) -> bool:
-    """Copy notebooks/ and data/ to .workbook/pristine; True if it was done now.
+def take_snapshot(root: Path) -> None:
+    """Copy notebooks/ and data/ to .workbook/pristine, where that isn't there yet.
 
-    Nothing happens where a snapshot exists, or where nobody may write: there, nothing can be changed either.
+    Nothing happens where nobody may write: there, nothing can be changed either.
     """
     snapshot = root / SNAPSHOT
     if snapshot.exists():
-        return False
-    partial = None
-    try:
+        return
+    with contextlib.suppress(OSError):
         snapshot.parent.mkdir(exist_ok=True)
-        # Renamed when it is whole: half a snapshot would later pass for all of it.
-        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=snapshot.parent))
-        for folder in FOLDERS:
-            if (root / folder).is_dir():
-                shutil.copytree(root / folder, partial / folder, ignore=shutil.ignore_patterns(*_CACHES))
-        partial.rename(snapshot)
-    except OSError:
-        return False
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)  # does nothing after the rename
-    return True
+        with tempfile.TemporaryDirectory(prefix="partial-", dir=snapshot.parent) as partial:
+            whole = Path(partial, "whole")
+            for folder in FOLDERS:
+                shutil.copytree(root / folder, whole / folder, ignore=shutil.ignore_patterns(*_CACHES))
+            whole.rename(snapshot)  # only now: half a snapshot would later pass for all of it
 
 
-def reset(root: Path, *, yes: bool = False, ask: Callable[[str], str] = input) -> int:
+def reset(root: Path, *, yes: bool = False) -> int:
     """List what changed, ask, copy the changed files to my_copies/<UTC time>, put the originals back.
 
     yes: don't ask. Without it, and without a terminal to ask on, nothing is changed.
@@ -62,12 +54,8 @@ def reset(root: Path, *, yes: bool = False, ask: Callable[[str], str] = input) -
     print(f"Changed since {source}:")
     for name in names:
         print(f"  {name}" if (root / name).exists() else f"  {name} (deleted)")
-    if not yes and not sys.stdin.isatty():
-        print("Nothing was changed, because there is no terminal to ask on. Run `workbook reset --yes` to go on.")
-        return 1
-    question = f"Put them back? Yours are copied to {COPIES} first. [y/N] "
-    if not yes and ask(question).strip().lower() not in ("y", "yes"):
-        print("Nothing was changed.")
+    if not yes and not _agreed():
+        print("Nothing was changed. Without a terminal to ask on, `workbook reset --yes` goes on.")
         return 1
     try:
         # All copies come before the first replacement: whenever this is interrupted, each file of the
@@ -80,10 +68,14 @@ def reset(root: Path, *, yes: bool = False, ask: Callable[[str], str] = input) -
             f"can't write {error.filename}: {error.strerror}. What was put back until now has its copy in {COPIES}; "
             "close the programs that use the file, make sure that you may write here, and run reset again."
         ) from None
-    count = f"{len(names)} file{'s' if len(names) > 1 else ''}"
-    print(f"Put back {count}. " + (f"Your versions are in {copies}." if copies else ""))
+    print(f"Put back: {len(names)}. Your versions are in {copies}.")
     print("A notebook that is open in JupyterLab still shows yours: choose File > Reload Notebook from Disk.")
     return 0
+
+
+def _agreed() -> bool:
+    question = f"Put them back? Yours are copied to {COPIES} first. [y/N] "
+    return sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
 
 
 def find_originals(root: Path) -> tuple[dict[str, bytes], str]:
@@ -110,17 +102,16 @@ def changed_files(root: Path, originals: dict[str, bytes]) -> list[str]:
     )
 
 
-def keep_copies(root: Path, names: list[str]) -> Path | None:
-    """Copy the files that exist to a new folder my_copies/<UTC time>; returns it, None if there is none to copy."""
-    existing = [name for name in names if (root / name).is_file()]
-    if not existing:
-        return None
+def keep_copies(root: Path, names: list[str]) -> Path:
+    """Copy the files that exist to a new folder my_copies/<UTC time>; returns it."""
     # Microseconds, so that a second reset in one second gets a folder of its own; no ":", which Windows refuses.
     folder = root / COPIES / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S-%fZ}"
-    for name in existing:
-        copy = folder / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(root / name, copy)
+    folder.mkdir(parents=True)
+    for name in names:
+        if (root / name).is_file():
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, copy)
     return folder
 
 

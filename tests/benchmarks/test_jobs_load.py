@@ -19,7 +19,7 @@ from lib.database.transactions import write_transaction
 from lib.jobs.jobs import Jobs
 from lib.practice.local_postgres import start_postgres
 from lib.practice.practice_model import Behaviour, start_practice_model
-from lib.workbook.trials.jobs import drain, hand_in, outcome, speed_by_workers, workers
+from lib.workbook.trials.jobs import drain, hand_in, outcome, workers
 
 SESSIONS, WORKERS, KILLS, RUNS = 200, 3, 2, 3
 WAITING = 100_000  # jobs of others
@@ -59,11 +59,16 @@ def test_none_is_lost_and_none_is_done_twice(engine: Engine) -> None:
 
 
 def test_more_workers_are_faster(engine: Engine) -> None:
+    jobs = Jobs(engine)
     with start_practice_model(behaviour=Behaviour(first_token_ms=ANSWER_MS)) as model:
-        found = speed_by_workers(engine, (1, 2, 4), sessions=SESSIONS, progress=False, model=model)
-    print("\nconversations a second, by workers:", {count: round(rate, 1) for count, rate in found.items()})
+        speed = {}
+        for count in (1, 2, 4):
+            with workers(count, engine, model=model):
+                hand_in(jobs, SESSIONS)
+                speed[count] = SESSIONS / drain(jobs, progress=False)
+    print("\nconversations a second, by workers:", {count: round(rate, 1) for count, rate in speed.items()})
 
-    assert found[4] > 2 * found[1]
+    assert speed[4] > 2 * speed[1]
 
 
 def test_many_waiting_jobs_slow_neither_handing_in_nor_forgetting_down(engine: Engine) -> None:

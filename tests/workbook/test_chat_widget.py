@@ -7,7 +7,6 @@ import pytest
 from conftest import empty
 from sqlalchemy import Engine
 
-from lib.errors import InvalidInput
 from lib.llm.chat_model import chat_model
 from lib.practice.practice_model import PracticeModel, start_practice_model
 from lib.store.memory_store import MemoryStore
@@ -45,7 +44,7 @@ def part(view: widgets.VBox, kind: type) -> widgets.Widget:
 def test_say_gives_the_answer_and_the_memories(known: MemoryStore, model) -> None:
     talk = Chat(known, "ada", model=model)
 
-    without = talk.say("When is my exam?")
+    without = talk.say("When is my exam?", pattern="none")
     answer = talk.say("When is my exam?", pattern="on demand")
 
     assert without.memories == [] and "don't know" in without.text
@@ -55,18 +54,18 @@ def test_say_gives_the_answer_and_the_memories(known: MemoryStore, model) -> Non
 
 
 def test_under_each_answer_stands_what_was_seen_and_why(known: MemoryStore, model) -> None:
-    talk = Chat(known, "ada", ["on demand"], model=model)
-    talk.say("When is my exam?")
+    talk = Chat(known, "ada", model=model)
+    talk.say("When is my exam?", pattern="on demand")
 
     html = talk.as_html()
 
-    assert "<summary>on demand: 1 memory seen, 2 calls of the model" in html
+    assert "<summary>on demand: memories seen: 1, calls of the model: 2," in html
     assert "facts/exam" in html and "lexical" in html
 
 
 def test_what_the_budget_left_out_is_shown(known: MemoryStore, model) -> None:
-    known.put("ada", "facts", "long", {"content": "Long story. " * 80})
-    talk = Chat(known, "ada", ["at the start"], model=model, budget_tokens=150)
+    known.put("ada", "facts", "long", {"content": "Long story. " * 400})
+    talk = Chat(known, "ada", model=model)
 
     talk.say("When is my exam?")
 
@@ -74,7 +73,7 @@ def test_what_the_budget_left_out_is_shown(known: MemoryStore, model) -> None:
 
 
 def test_text_never_becomes_html(known: MemoryStore, model) -> None:
-    talk = Chat(known, "ada", ["at the start"], model=model)
+    talk = Chat(known, "ada", model=model)
 
     talk.say("When is my exam? <script>alert(1)</script>")
 
@@ -112,9 +111,3 @@ def test_a_failure_is_shown_and_keeps_the_text_in_the_box(known: MemoryStore, mo
 
     assert 'role="alert"' in talk.view.children[-1].value
     assert box.value == "When is my exam?" and not button.disabled and talk.turns == []
-
-
-@pytest.mark.parametrize("patterns", ["none", ["none", "always"]])
-def test_patterns_are_a_list_of_known_ones(store: MemoryStore, model, patterns: object) -> None:
-    with pytest.raises(InvalidInput, match="proactive"):
-        Chat(store, "ada", patterns, model=model)

@@ -20,14 +20,18 @@ from lib.workbook.trials.moments import (
 NEAR = 0.011
 
 
+def at(rows: list[dict], threshold: float) -> dict:
+    return next(row for row in rows if row["threshold"] == threshold)
+
+
 def test_speaking_unasked_has_the_threshold_that_its_rule_chooses(engine: Engine) -> None:
     store = store_people(engine)
 
     rows = speak_curve(store, load_moments("dev"))
-    (tested,) = speak_curve(store, load_moments("test"), thresholds=[SPEAK_FROM])
+    tested = at(speak_curve(store, load_moments("test")), SPEAK_FROM)
 
     assert choose_to_speak(rows) == pytest.approx(SPEAK_FROM, abs=NEAR)
-    chosen = next(row for row in rows if row["threshold"] == SPEAK_FROM)
+    chosen = at(rows, SPEAK_FROM)
     assert chosen["precision"] >= MIN_PRECISION and chosen["speaks_in_silence"] <= 0.1
     # It stays rare on the test, and is right far less often: what the comment at SPEAK_FROM says.
     assert tested["speaks_in_silence"] <= 0.2
@@ -37,7 +41,8 @@ def test_speaking_unasked_has_the_threshold_that_its_rule_chooses(engine: Engine
 def test_a_lower_threshold_finds_more_and_is_wrong_more_often(engine: Engine) -> None:
     store = store_people(engine)
 
-    low, high = speak_curve(store, load_moments("dev"), thresholds=[0.2, 0.4])
+    rows = speak_curve(store, load_moments("dev"))
+    low, high = at(rows, 0.2), at(rows, 0.4)
 
     assert low["recall"] > high["recall"] and low["precision"] < high["precision"]
     assert low["brought_up"] > high["brought_up"]
@@ -49,7 +54,7 @@ def test_the_curve_counts_what_a_chat_would_bring_up(engine: Engine) -> None:
     store = store_people(engine)
     moments = load_moments("dev")
 
-    (row,) = speak_curve(store, moments, thresholds=[SPEAK_FROM])
+    row = at(speak_curve(store, moments), SPEAK_FROM)
 
     brought_up = [proactive_memories(store, moment["person"], moment["turn"]) for moment in moments]
     assert row["brought_up"] == sum(map(len, brought_up))

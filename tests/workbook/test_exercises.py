@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import linecache
 import math
 import re
 from datetime import UTC, datetime
@@ -172,6 +173,10 @@ def look_then_store(cache, user_id, transcript, prompt, extract):
     return made
 
 
+def always_zoes_scope(parts, user_id):
+    return SHARED if parts <= {"instructions", "topic", "level", "public_documents"} else for_user("zoe")
+
+
 def scope_by_what_is_forbidden(parts, user_id):
     return for_user(user_id) if parts & {"transcript", "memories"} else SHARED
 
@@ -232,18 +237,18 @@ WRONG = [
     ("2.3", destructive_rename, "your code stopped"),
     ("2.3", overwriting_rename, "wrote over|taken"),
     ("2.3", always(True), "return False"),
-    ("2.4", ten_only, "only ten"),
+    ("2.4", ten_only, "stops at 10"),
     ("2.4", flat_export, "one entry a namespace"),
     ("3.1", ["episodic"] * 6, "a dict with the letters"),
     ("3.1", dict.fromkeys("abcdef", "semantic"), "it happened at some time"),
     ("3.1", {**dict.fromkeys("bdf", "semantic"), "a": "episodic", "c": "semantic", "e": "episodic"}, "what to do"),
-    ("3.1", dict.fromkeys("abcdef", "fact"), "the types are"),
+    ("3.1", dict.fromkeys("abcdef", "fact"), "yours is 'fact'"),
     ("3.2", lambda moment: moment.strftime("%Y-%m-%d"), "two different seconds"),
     ("3.2", lambda moment: moment.strftime("%d.%m.%Y %H:%M:%S"), "Begin with the year"),
-    ("3.2", lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S"), "Convert to UTC"),
+    ("3.2", lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S"), "convert to UTC"),
     ("3.2", lambda moment: moment, "a key is a text"),
-    ("3.3", lambda store, user, topic: newest_episode(store, user), "another topic"),
-    ("3.3", lambda store, user, topic: newest_episode(store, user, None, topics=[topic]), "that is a fact"),
+    ("3.3", lambda store, user, topic: newest_episode(store, user), "by `topics`"),
+    ("3.3", lambda store, user, topic: newest_episode(store, user, None, topics=[topic]), 'the namespace "episodes"'),
     ("3.3", always(""), "return None"),
     ("3.4", always(True), "isn't there"),
     ("3.4", counts_the_list, "Look each of them up"),
@@ -251,10 +256,10 @@ WRONG = [
     ("4.1", lambda text: "remember" in text, "a capital letter"),
     ("4.1", lambda text: "remember" in text.lower() or "deadline" in text.lower(), "it asks; it doesn't tell"),
     ("4.1", lambda text: "remember" in text.lower() and "?" not in text, "a deadline can't wait"),
-    ("4.1", lambda text: text.find("remember"), "True or False"),
+    ("4.1", lambda text: text.find("remember"), "Right is True, and yours is 7"),
     ("4.2", lambda store, *address: len(store.history(*address)), "written, not replaced"),
-    ("4.2", lambda store, *address: len(store.history(*address)) - 1, "never replaced: 0"),
-    ("4.2", always(0), "was replaced 1 times"),
+    ("4.2", lambda store, *address: len(store.history(*address)) - 1, "never replaced"),
+    ("4.2", always(0), "the second version replaced the first"),
     ("4.3", lambda store, user, namespace, key, moment: store.get(user, namespace, key), "0 days after"),
     ("4.3", exclusive_as_of, "from the moment when it was written"),
     ("4.4", drains_all, "has a `limit`"),
@@ -263,14 +268,14 @@ WRONG = [
         lambda log, store, model, calls: extract_pending(log, store, model, limit=calls).extracted,
         "still waiting",
     ),
-    ("5.1", lambda age, weight: age * math.log2(1 / weight), "divide by it"),
-    ("5.1", lambda age, weight: age * weight, "half-life of"),
+    ("5.1", lambda age, weight: age * math.log2(1 / weight), "divide by their number"),
+    ("5.1", lambda age, weight: age * weight, "half is left after one half-life"),
     ("5.2", lambda found, wanted, k: len(set(found[:k]) & set(wanted)) / k, "not by k"),
     ("5.2", lambda found, wanted, k: len(set(found) & set(wanted)) / len(wanted), "first k"),
     ("5.3", multiplying_rank, "multiply with age"),
     ("5.3", lambda memories: sorted(memories, key=lambda m: m["relevance"], reverse=True), "gets a bonus"),
     ("5.3", ungated_rank, "at least half"),
-    ("5.4", lambda memories: {key: content for key, _, content in memories}, "keys without their numbers"),
+    ("5.4", lambda memories: {key: content for key, _, content in memories}, "without its number"),
     ("5.4", last_in_the_list, "newest day counts"),
     ("6.1", stopping_fit, "c behind it fits"),
     (
@@ -278,30 +283,30 @@ WRONG = [
         lambda memories, budget: [text for text, tokens in memories if tokens <= budget],
         "counts against the budget",
     ),
-    ("6.2", mean_of_turns, "and you return"),
-    ("6.2", always((1.0, 1.0)), "and you return"),
-    ("6.3", lambda curve, least: max(curve, key=lambda point: point[2])[0], "Filter by precision first"),
-    ("6.3", lambda curve, least: max(curve, key=lambda point: point[1])[0], "the most precise"),
-    ("6.3", first_of_equals, "take the highest"),
+    ("6.2", mean_of_turns, "one of two is right"),
+    ("6.2", always((1.0, 1.0)), "one of two is right"),
+    ("6.3", lambda curve, least: max(curve, key=lambda point: point[2])[0], "those that are precise enough"),
+    ("6.3", lambda curve, least: max(curve, key=lambda point: point[1])[0], "the highest recall"),
+    ("6.3", first_of_equals, "of equals the highest"),
     ("6.4", unquoted_prompt, "quoted block"),
     ("6.4", lambda role, rules, memories: quote_memories(memories) + "\n".join([role, *rules]), "role first"),
     ("6.4", lambda role, rules, memories: "\n".join([role, *rules, quote_memories(memories)]), "Put RULE"),
-    ("7.1", lambda url: url.replace("postgres://", "postgresql+psycopg://", 1), "should become"),
-    ("7.1", lambda url: url.replace("postgres", "postgresql+psycopg", 1), "old scheme is still there"),
+    ("7.1", lambda url: url.replace("postgres://", "postgresql+psycopg://", 1), "yours is 'postgresql://zoe"),
+    ("7.1", lambda url: url.replace("postgres", "postgresql+psycopg", 1), "yours is 'postgresql+psycopgql:"),
     (
         "7.1",
         lambda url: url.replace("postgres://", "postgresql+psycopg://").replace("postgresql://", "x"),
-        "should become",
+        "yours is 'xzoe",
     ),
-    ("7.2", lambda limit, reserved, machines, processes: (5, 10), "are free"),
-    ("7.2", pool_in_fractions, "whole numbers"),
+    ("7.2", lambda limit, reserved, machines, processes: (5, 10), "round down what each process gets"),
+    ("7.2", pool_in_fractions, "round down what each process gets"),
     ("7.2", pool_without_an_error, "raise a ValueError"),
     ("7.3", always("CREATE INDEX i ON sessions (user_id, state)"), "still sorted"),
     ("7.3", always("CREATE INDEX i ON sessions (ended_at)"), "doesn't use it|doesn't lead to"),
     ("7.3", always("CREATE INDEX i ON sessions (user_id, ended_at DESC)"), "throws away"),
     ("7.3", always("CREATE INDEX i ON session (user_id)"), "the database refuses it"),
     ("7.3", always("CREATE INDEX i ON sessions (user_id, ended_at) WHERE user_id IS NOT NULL"), "throws away"),
-    ("7.4", lambda job_id, user_id, text, send, done: send(user_id, text), "got 3 mails"),
+    ("7.4", lambda job_id, user_id, text, send, done: send(user_id, text), "yours is 3"),
     ("7.4", remind_marking_first, "a job that failed is tried again"),
     ("7.4", remind_by_text, "tell them apart by the job's id"),
     ("7.5", lambda user_id, shards: hash(user_id) % shards, "another one in each process"),
@@ -310,18 +315,18 @@ WRONG = [
     ("7.5", lambda user_id, shards: user_id, "return a whole number"),
     ("8.1", lambda request: content_hash(request), "a new with each request|request_id"),
     ("8.1", key_of_joined_parts, "0 and 0.0 are one temperature"),
-    ("8.1", lambda request: content_hash(request["topic"], request["level"], unordered(request["sources"])), "model="),
+    ("8.1", lambda request: content_hash(request["topic"], request["level"], unordered(request["sources"])), "model-2"),
     ("8.1", lambda request: content_hash(**{name: request[name] for name in KEY_FIELDS}), "in another order"),
     ("8.1", lambda request: f"{request['topic']}-{request['level']}", "64 digits"),
     ("8.1", key_without_names, "by its own name"),
     ("8.1", key_of_joined_sources, "by its own name"),
-    ("8.2", lambda parts, user_id: for_user("zoe"), "user_id that you are given"),
+    ("8.2", always_zoes_scope, "user_id that you are given"),
     ("8.2", lambda parts, user_id: SHARED, "served to everybody"),
     ("8.2", lambda parts, user_id: for_user(user_id), "every learner would pay"),
     ("8.2", scope_by_what_is_forbidden, "calendar"),
-    ("8.2", lambda parts, user_id: user_id, "return SHARED or for_user"),
-    ("8.3", lambda generation, storage, lookup: (lookup + storage) / generation, "Hits store nothing|it is 0.2"),
-    ("8.3", lambda generation, storage, lookup: lookup / generation, "it is 0.2"),
+    ("8.2", lambda parts, user_id: user_id, "Right is SHARED"),
+    ("8.3", lambda generation, storage, lookup: (lookup + storage) / generation, "Right is 0.2"),
+    ("8.3", lambda generation, storage, lookup: lookup / generation, "Right is 0.2"),
     ("8.3", lambda generation, storage, lookup: (lookup + storage) / (generation + storage), "return None"),
     ("8.4", lambda cache, user_id, transcript, prompt, extract: extract(transcript), "from the cache"),
     ("8.4", extraction_for_all, "another user"),
@@ -382,7 +387,9 @@ def test_untouched_stubs_are_told_not_yet():
     for chapter, stubs in stubs_and_solutions():
         for number, stub in enumerate(stubs, 1):
             namespace: dict = {}
-            exec("".join(stub["source"]), namespace)
+            lines = [*stub["source"], "\n"]
+            linecache.cache["<stub>"] = (len(lines), None, lines, "<stub>")  # as a notebook remembers its cells
+            exec(compile("".join(lines), "<stub>", "exec"), namespace)
             (answer,) = (value for name, value in namespace.items() if not name.startswith("__"))
 
             assert verdict(f"{int(chapter)}.{number}", answer).startswith("not yet"), stub

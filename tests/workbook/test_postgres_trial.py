@@ -14,11 +14,9 @@ from lib.workbook.trials import plans, schema_picture
 from lib.workbook.trials.plans import explain
 from lib.workbook.trials.postgres import (
     fill,
-    in_the_middle,
     index_sizes,
     new_database,
     on_both,
-    reset_statistics,
     run_chapter,
     run_script,
     some_traffic,
@@ -124,7 +122,6 @@ def test_a_filled_store_holds_two_rare_memories_among_many(own_engine):
 
 def test_the_dashboard_takes_the_most_time_until_it_has_an_index(own_engine):
     store = fill(own_engine, users=20, memories=500)
-    reset_statistics(own_engine)
     some_traffic(store)
 
     slowest = statements(own_engine).iloc[0]
@@ -152,16 +149,6 @@ def test_the_approximate_index_misses_some_and_a_late_filter_more(own_engine):
 
     assert exact["recall"] == 1 and few["recall"] < 0.7 < many["recall"]
     assert trial.ask(users=20)["found"] < 10 == trial.ask(users=20, iterative=True)["found"]
-
-
-def test_what_happens_in_the_middle_happens_once_and_is_waited_for():
-    seen = []
-
-    for number in in_the_middle(range(6), lambda: seen.append("half")):
-        seen.append(number)
-
-    assert [each for each in seen if each != "half"] == list(range(6))
-    assert seen.count("half") == 1 and seen.index("half") >= 3
 
 
 def test_a_new_database_is_empty_and_on_the_same_server(own_engine):

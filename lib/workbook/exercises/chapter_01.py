@@ -4,17 +4,15 @@ import sqlite3
 from datetime import UTC, datetime
 
 from lib.store.values import prepare
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, expect, wrong
 from lib.workbook.lesson import load_memories
 
 
 @exercise("1.1")
 def parse_moment(answer):
     result = answer("2026-03-03T19:30:00+01:00")
-    if not isinstance(result, datetime):
-        wrong(f"return a datetime; this is a {type(result).__name__}. datetime.fromisoformat reads the text.")
-    if result.utcoffset() is None:
-        wrong("the datetime that you return has no time zone, so nobody can compare it.")
+    if not isinstance(result, datetime) or result.utcoffset() is None:
+        wrong(f"return a datetime with a time zone, not {result!r}. datetime.fromisoformat reads the text.")
     if result != datetime(2026, 3, 3, 18, 30, tzinfo=UTC):
         wrong(
             f"19:30 at +01:00 is 18:30 in UTC, and you return {result.isoformat()}. "
@@ -22,9 +20,11 @@ def parse_moment(answer):
         )
     if result.tzinfo != UTC:
         wrong(f"the instant is right, but it is written as {result.isoformat()}; convert it with astimezone(UTC).")
-    bare = answer("2026-03-03T19:30:00")
-    if bare != datetime(2026, 3, 3, 19, 30, tzinfo=UTC):
-        wrong("a text without an offset is in UTC here; yours becomes " + str(bare))
+    expect(
+        answer("2026-03-03T19:30:00"),
+        datetime(2026, 3, 3, 19, 30, tzinfo=UTC),
+        "a text without an offset is in UTC here",
+    )
 
 
 @exercise("1.2")
@@ -50,12 +50,10 @@ def place(answer):
         if not isinstance(result, tuple) or len(result) != 3:
             wrong("return three things: namespace, key, value.")
         namespace, key, value = result
-        if namespace != memory["namespace"]:
-            wrong(f"{memory['id']} belongs into {memory['namespace']!r}, and you put it into {namespace!r}.")
+        expect(namespace, memory["namespace"], f"{memory['id']} has a namespace")
         if key == memory["id"]:
             wrong("with the id as the key, a corrected fact would never replace the old one. Use the memory's key.")
-        if key != memory["key"]:
-            wrong(f"the key of {memory['id']} is {memory['key']!r}, not {key!r}.")
+        expect(key, memory["key"], f"{memory['id']} has a key")
         if not isinstance(value, dict) or value.get("content") != memory["content"]:
             wrong('the value should be a dict with the memory\'s "content".')
         if missing := {"type", "topics", "confidence"} - set(value):

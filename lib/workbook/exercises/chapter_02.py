@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from lib.database.engine import connect, create_tables
 from lib.store.memory_store import MemoryStore
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, expect, wrong
 from lib.workbook.lesson import Clock
 
 
@@ -48,49 +48,35 @@ def upsert(answer):
 @exercise("2.2")
 def newest(answer):
     store, clock = _store()
-    if answer(store, "zoe", "goals") is not None:
-        wrong("where there is no memory, return None.")
+    expect(answer(store, "zoe", "goals"), None, "where there is no memory, return None")
     for number, text in enumerate(("first", "second", "third")):
         clock.now += timedelta(hours=1)
         store.put("zoe", "goals", f"goal_{number}", {"content": text})
     clock.now += timedelta(hours=1)
     store.put("zoe", "facts", "job", {"content": "in another namespace"})
     store.put("tomas", "goals", "goal_9", {"content": "of another user"})
-    result = answer(store, "zoe", "goals")
-    if result in ("in another namespace", "of another user"):
-        wrong(f"you return a memory {result}. Search with the user and the namespace that were asked for.")
-    if result == "first":
-        wrong("that is the oldest one. search() gives the newest first.")
-    if not isinstance(result, str):
-        wrong(f'return the text in "content", not a {type(result).__name__}.')
-    if result != "third":
-        wrong(f"the newest is 'third', and you return {result!r}.")
+    why = 'return the "content" of the newest in the namespace that was asked for; search() gives the newest first'
+    expect(answer(store, "zoe", "goals"), "third", why)
     store.put("zoe", "goals", "goal_0", {"content": "first, changed"})
-    if answer(store, "zoe", "goals") != "first, changed":
-        wrong("an updated memory is the newest one again; did you keep an answer from before?")
+    expect(answer(store, "zoe", "goals"), "first, changed", "an updated memory is the newest one again")
 
 
 @exercise("2.3")
 def rename(answer):
     store, _ = _store()
     store.put("zoe", "facts", "cat", {"content": "Pixel"})
-    if answer(store, "zoe", "facts", "dog", "cat") is not False:
-        wrong("there is no memory 'dog', so nothing can be renamed: return False.")
-    if store.get("zoe", "facts", "cat") != {"content": "Pixel"}:
-        wrong("renaming a memory that doesn't exist destroyed another one.")
-    if answer(store, "zoe", "facts", "cat", "pet") is not True:
-        wrong("renaming 'cat' to 'pet' should work, and return True.")
-    if store.get("zoe", "facts", "pet") != {"content": "Pixel"}:
-        wrong("after the renaming, the new key doesn't have the value.")
-    if store.get("zoe", "facts", "cat") is not None:
-        wrong("after the renaming, the old key is still there.")
-    store.put("zoe", "facts", "bird", {"content": "Gull"})
-    if answer(store, "zoe", "facts", "bird", "pet") is not False or store.get("zoe", "facts", "bird") is None:
-        wrong("'pet' is taken: renaming 'bird' to it should return False and leave 'bird' alone.")
-    if store.get("zoe", "facts", "pet") != {"content": "Pixel"}:
-        wrong("the new name was taken, and you wrote over the memory that had it.")
-    if answer(store, "zoe", "facts", "bird", "bird") is not False or store.get("zoe", "facts", "bird") is None:
-        wrong("renaming a memory to its own name lost it.")
+    steps = [
+        ("dog", "cat", False, {"cat": "Pixel"}, "there is no memory 'dog': return False, and change nothing"),
+        ("cat", "pet", True, {"pet": "Pixel"}, "'pet' gets what 'cat' had, and 'cat' goes: return True"),
+        ("bird", "pet", False, {"bird": "Gull", "pet": "Pixel"}, "'pet' is taken: return False, and change nothing"),
+        ("bird", "bird", False, {"bird": "Gull", "pet": "Pixel"}, "its own name is taken, too: return False"),
+    ]
+    for old, new, renamed, left, why in steps:
+        if old == "bird":
+            store.put("zoe", "facts", "bird", {"content": "Gull"})
+        expect(answer(store, "zoe", "facts", old, new), renamed, why)
+        kept = {item.key: item.value["content"] for item in store.search("zoe")}
+        expect(kept, left, f"after renaming {old!r} to {new!r}: {why}")
 
 
 @exercise("2.4")
@@ -102,13 +88,8 @@ def export(answer):
     result = answer(store, "zoe")
     if not isinstance(result, dict) or set(result) != {"facts", "goals"}:
         wrong('return a dict with one entry a namespace: {"facts": {…}, "goals": {…}}.')
-    if len(result["facts"]) == 10:
-        wrong("only ten facts: search() stops at 10 unless told otherwise. See `limit` in its docstring.")
-    if len(result["facts"]) != 25:
-        wrong(f"there are 25 facts, and you export {len(result['facts'])}.")
-    if result["facts"].get("fact_1") != {"content": "Fact 1"}:
-        wrong(f"under facts / fact_1 stands {result['facts'].get('fact_1')!r} instead of the value.")
-    if result["goals"] != {"fact_1": {"content": "A goal with the key of a fact"}}:
-        wrong("the goal is missing or wrong: two namespaces may use one key.")
-    if answer(store, "nobody") != {}:
-        wrong("for a user without memories, return an empty dict.")
+    expect(len(result["facts"]), 25, "search() stops at 10 unless told otherwise: see `limit` in its docstring")
+    expect(result["facts"].get("fact_1"), {"content": "Fact 1"}, "under facts / fact_1 stands the value")
+    goals = {"fact_1": {"content": "A goal with the key of a fact"}}
+    expect(result["goals"], goals, "the goal is missing or wrong: two namespaces may use one key")
+    expect(answer(store, "nobody"), {}, "for a user without memories, return an empty dict")

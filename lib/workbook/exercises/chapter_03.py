@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from lib.workbook.exercises import exercise, wrong
+from lib.workbook.exercises import exercise, expect, try_cases, wrong
 from lib.workbook.exercises.chapter_02 import _store
 
 _TYPES = {
@@ -19,11 +19,7 @@ _WHY = {
 def types(answer):
     if not isinstance(answer, dict) or set(answer) != set(_TYPES):
         wrong('give a dict with the letters a to f: {"a": "episodic", …}.')
-    for letter, right in _TYPES.items():
-        if answer[letter] not in _WHY:
-            wrong(f"{letter} is {answer[letter]!r}, and the types are {', '.join(map(repr, _WHY))}.")
-        if answer[letter] != right:
-            wrong(f"sentence {letter} isn't {answer[letter]}: {_WHY[right]}.")
+    try_cases(answer.get, [((letter,), right, _WHY[right]) for letter, right in _TYPES.items()])
 
 
 @exercise("3.2")
@@ -39,46 +35,34 @@ def episode_key(answer):
     if keys != sorted(keys):
         wrong(f"sorted keys aren't in the order of time: {keys[0]!r} and {keys[-1]!r}. Begin with the year.")
     abroad = noon.astimezone(timezone(timedelta(hours=9)))
-    if answer(abroad) != keys[0]:
-        wrong("the same instant in another time zone has another key. Convert to UTC first.")
+    expect(answer(abroad), keys[0], "the same instant in another time zone has another key: convert to UTC first")
 
 
 @exercise("3.3")
 def last_time(answer):
     store, clock = _store()
-    if answer(store, "zoe", "exam") is not None:
-        wrong("where there is no episode, return None.")
-    for number, (topic, text) in enumerate((("exam", "first exam"), ("exam", "second exam"), ("cat", "a cat"))):
+    expect(answer(store, "zoe", "exam"), None, "where there is no episode, return None")
+    for number, (topic, text) in enumerate((("exam", "first exam"), ("exam", "second exam"), ("cat", "on a cat"))):
         clock.now += timedelta(days=1)
         store.put("zoe", "episodes", f"e{number}", {"content": text, "topics": [topic]})
     clock.now += timedelta(days=1)
     store.put("zoe", "facts", "f", {"content": "a fact", "topics": ["exam"]})
     store.put("tomas", "episodes", "e", {"content": "of another user", "topics": ["exam"]})
-    result = answer(store, "zoe", "exam")
-    if result == "a cat":
-        wrong("that is the newest episode, but it's on another topic. search() has `topics`.")
-    if result == "a fact":
-        wrong('that is a fact. Search in the namespace "episodes".')
-    if result != "second exam":
-        wrong(f"the newest episode on that topic is 'second exam', and you return {result!r}.")
+    why = 'search in the namespace "episodes", by `topics`, for the newest episode on that topic'
+    expect(answer(store, "zoe", "exam"), "second exam", why)
 
 
 @exercise("3.4")
 def still_holds(answer):
     store, _ = _store()
-    if answer(store, "zoe", "gone") is not False:
-        wrong("a rule that isn't there doesn't hold: return False.")
+    expect(answer(store, "zoe", "gone"), False, "a rule that isn't there doesn't hold")
     for key in ("e1", "e2", "e3"):
         store.put("zoe", "episodes", key, {"content": key})
     store.put("zoe", "procedures", "draw", {"content": "Draw.", "evidence": ["e1", "e2", "e3"]})
-    if answer(store, "zoe", "draw") is not True:
-        wrong("all three episodes are there: return True.")
+    expect(answer(store, "zoe", "draw"), True, "all three episodes are there")
     store.delete("zoe", "episodes", "e1")
-    if answer(store, "zoe", "draw") is not True:
-        wrong("two episodes of three are left, and two are enough.")
+    expect(answer(store, "zoe", "draw"), True, "two episodes of three are left, and two are enough")
     store.delete("zoe", "episodes", "e2")
-    if answer(store, "zoe", "draw") is not False:
-        wrong("one episode is left, and the rule still holds for you. Look each of them up.")
+    expect(answer(store, "zoe", "draw"), False, "one episode is left, too few. Look each of them up")
     store.put("tomas", "episodes", "e1", {"content": "of another user"})
-    if answer(store, "zoe", "draw") is not False:
-        wrong("the episode of another user is no evidence.")
+    expect(answer(store, "zoe", "draw"), False, "the episode of another user is no evidence")

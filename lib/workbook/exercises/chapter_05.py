@@ -1,26 +1,19 @@
 """Checks of chapter 05: a half-life, recall, relevance before age, and the newest version."""
 
 from datetime import date
-from math import log2
 
-from lib.workbook.exercises import exercise, try_cases, wrong
+from lib.workbook.exercises import exercise, expect, try_cases, wrong
 
 
 @exercise("5.1")
 def half_life_hours(answer):
-    if isinstance(answer, int | float):
-        wrong("that is a number. Pass the function itself: it is tried with other ages, too.")
-    cases = {(24, 0.5): 24, (48, 0.25): 24, (72, 0.2): 31.01, (10, 0.9): 65.79}
-    for (age, weight), right in cases.items():
-        result = answer(age, weight)
-        if not isinstance(result, int | float):
-            wrong(f"return a number of hours, not {result!r}.")
-        if abs(result - right) > 0.01 * right:
-            if abs(result - age * log2(1 / weight)) < 0.01:
-                wrong("you multiply by the number of halvings. The age is so many half-lives long: divide by it.")
-            wrong(
-                f"a weight of {weight} after {age} hours is a half-life of {right:.1f} hours, and you say {result:.1f}."
-            )
+    cases = [
+        ((24, 0.5), 24.0, "half is left after one half-life"),
+        ((48, 0.25), 24.0, "the age is two half-lives long: divide by their number"),
+        ((72, 0.2), 31.01, "the number of half-lives, log2(1 / weight), needn't be whole"),
+        ((10, 0.9), 65.79, "the half-life of what has hardly faded is longer than its age"),
+    ]
+    try_cases(answer, cases)
 
 
 @exercise("5.2")
@@ -46,10 +39,10 @@ def rank(answer):
     result = answer([new_wrong, old_right])
     if not isinstance(result, list) or not all(isinstance(memory, dict) for memory in result):
         wrong(f"return the memories themselves, as a list of dicts, not {result!r}.")
-    if named(result) != ["old and right", "new and irrelevant"]:
-        wrong("half a year old and relevant belongs above new and irrelevant. Do you multiply with age?")
-    if named(answer([old_right, new_version])) != ["new version", "old and right"]:
-        wrong("0.75 and a day old gets a bonus of nearly 0.1, and belongs above 0.8 and half a year old.")
+    why = "half a year old and relevant belongs above new and irrelevant: don't multiply with age"
+    expect(named(result), ["old and right", "new and irrelevant"], why)
+    why = "0.75 and a day old gets a bonus of nearly 0.1, and belongs above 0.8 and half a year old"
+    expect(named(answer([old_right, new_version])), ["new version", "old and right"], why)
     close = [
         {"name": "half", "relevance": 0.42, "age_days": 0},
         {"name": "less than half", "relevance": 0.38, "age_days": 0},
@@ -59,10 +52,9 @@ def rank(answer):
         *close,
         {"name": "x", "relevance": 0.45, "age_days": 300},
     ]
-    if named(answer(low)) != ["best", "half", "x", "less than half"]:
-        wrong("only memories with at least half of the best relevance get the bonus: here 0.42 does, and 0.38 doesn't.")
-    if answer([]) != []:
-        wrong("an empty list has an empty ranking.")
+    why = "only memories with at least half of the best relevance get the bonus: here 0.42 does, and 0.38 doesn't"
+    expect(named(answer(low)), ["best", "half", "x", "less than half"], why)
+    expect(answer([]), [], "an empty list has an empty ranking")
 
 
 @exercise("5.4")
@@ -75,13 +67,5 @@ def current(answer):
         ("exam_place", date(2026, 5, 7), "Lund"),
     ]
     right = {"exam_date": "25 September", "cat": "Pixel", "exam_place": "Lund"}
-    result = answer(memories)
-    if not isinstance(result, dict):
-        wrong(f"return a dict, not {type(result).__name__}.")
-    if set(result) != set(right):
-        wrong(f"the keys without their numbers are {sorted(right)}, and yours are {sorted(map(str, result))}.")
-    for key, content in right.items():
-        if result[key] != content:
-            wrong(f"the newest of {key} is {content!r}, and you return {result[key]!r}. The newest day counts.")
-    if answer([]) != {}:
-        wrong("of no memories, none is current: return an empty dict.")
+    expect(answer(memories), right, "each key without its number once, with the newest: the newest day counts")
+    expect(answer([]), {}, "of no memories, none is current: return an empty dict")

@@ -35,21 +35,13 @@ def precision_and_recall(answer):
 @exercise("6.3")
 def speak_from(answer):
     curve = [(0.2, 0.4, 0.6), (0.3, 0.8, 0.3), (0.35, 0.9, 0.3), (0.4, 1.0, 0.1)]
-    result = answer(curve, 0.8)
-    if result == 0.2:
-        wrong("0.2 has the highest recall, but only 4 of 10 are right there. Filter by precision first.")
-    if result == 0.4:
-        wrong("0.4 is the most precise. Asked for is the highest recall among those that are precise enough.")
-    if result == 0.3:
-        wrong("0.3 and 0.35 have the same recall; of equals take the highest threshold.")
-    if result != 0.35:
-        wrong(f"with at least 0.8, the threshold is 0.35, and you return {result!r}.")
-    if answer(curve[:2], 0.8) != 0.3:
-        wrong("0.3 has a precision of exactly 0.8, which is enough: at least means >=.")
-    if answer(curve[::-1], 0.8) != 0.35:
-        wrong("the points needn't come in order.")
-    if answer(curve[:1], 0.8) is not None:
-        wrong("where no threshold is precise enough, return None.")
+    cases = [
+        ((curve, 0.8), 0.35, "of those that are precise enough the highest recall, of equals the highest threshold"),
+        ((curve[:2], 0.8), 0.3, "a precision of exactly 0.8 is enough: at least means >="),
+        ((curve[::-1], 0.8), 0.35, "the points needn't come in order"),
+        ((curve[:1], 0.8), None, "where no threshold is precise enough, return None"),
+    ]
+    try_cases(answer, cases)
 
 
 @exercise("6.4")

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib.store.memory_store import MemoryStore
+
+if TYPE_CHECKING:
+    import pandas
 
 Retriever = Callable[[str, str], Sequence[str]]  # (user_id, question) -> ids, best first
 
@@ -42,40 +43,18 @@ def newest_first(ranked: Sequence[str], newest: str, older: Iterable[str]) -> bo
     return next((memory_id == newest for memory_id in ranked if memory_id == newest or memory_id in older), False)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a strategy of retrieval reached, question by question."""
-
-    name: str
-    rows: tuple[dict[str, Any], ...]  # kind, recall, reciprocal_rank, newest_first (changed facts)
-
-    def mean(self, measure: str, kind: str | None = None) -> float:
-        """Return the mean of a measure over the questions that have it, all of them or those of one kind."""
-        return mean(row[measure] for row in self.rows if row[measure] is not None and kind in (None, row["kind"]))
-
-    def by_kind(self) -> dict[str, float]:
-        """Mean recall for each kind of question that a memory answers."""
-        kinds = dict.fromkeys(row["kind"] for row in self.rows if row["recall"] is not None)
-        return {kind: self.mean("recall", kind) for kind in kinds}
-
-    def row(self) -> dict[str, Any]:
-        """Return the means that a table of several strategies shows, in percent but for MRR."""
-        return {
-            "retrieval": self.name,
-            "recall@5, %": round(100 * self.mean("recall")),
-            "MRR": round(self.mean("reciprocal_rank"), 2),
-            "newest first, %": round(100 * self.mean("newest_first")),
-        }
-
-
 def evaluate(
-    name: str, retriever: Retriever, questions: Iterable[Mapping[str, Any]], memories: Iterable[Mapping[str, Any]]
-) -> Evaluation:
-    """Ask every question and compare what comes back with what answers it.
+    retriever: Retriever, questions: Iterable[Mapping[str, Any]], memories: Iterable[Mapping[str, Any]]
+) -> "pandas.DataFrame":
+    """Ask every question and compare what comes back with what answers it: a row for each question.
 
     retriever: (user_id, question) -> ids of memories, best first; only the first five count for recall.
     questions, memories: as in data/questions.jsonl and data/memories.jsonl.
+    Columns: kind; recall and reciprocal_rank, of what a memory answers; newest_first, of changed facts. From 0 to 1,
+    NaN where a question has none.
     """
+    import pandas
+
     versions = older_versions(memories)
     rows = []
     for question in questions:
@@ -87,10 +66,10 @@ def evaluate(
                 "kind": question["kind"],
                 "recall": recall_at(ranked, wanted, 5) if wanted else None,
                 "reciprocal_rank": reciprocal_rank(ranked, wanted) if wanted else None,
-                "newest_first": newest_first(ranked, wanted[0], versions[wanted[0]]) if changed else None,
+                "newest_first": float(newest_first(ranked, wanted[0], versions[wanted[0]])) if changed else None,
             }
         )
-    return Evaluation(name, tuple(rows))
+    return pandas.DataFrame(rows)
 
 
 def older_versions(memories: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Workers tried out in a lesson: started, watched, killed; what they did in all, and how fast."""
+"""Workers tried out in a lesson: started, watched, killed; and what they did in all."""
 
 import os
 import subprocess
@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from lib.database import create_job_tables, url_of
 from lib.errors import WorkbookError
-from lib.html_table import html_table
 from lib.jobs.jobs import Jobs
 from lib.practice.practice_model import PracticeModel
 from lib.practice.practice_model.api import MODEL_NAME
@@ -147,9 +146,6 @@ class Outcome:
     twice: int
     tries: int  # how often one was taken in hand, in all
 
-    def _repr_html_(self) -> str:
-        return html_table(tuple(vars(self)), [tuple(vars(self).values())])
-
 
 def outcome(jobs: Jobs, session_ids: Sequence[str]) -> Outcome:
     """What became of the conversations that `hand_in` returned."""
@@ -162,21 +158,3 @@ def outcome(jobs: Jobs, session_ids: Sequence[str]) -> Outcome:
     times = Counter(min(stored[session.id], 2) for session in sessions)
     lost = len(session_ids) - times[1] - times[2]
     return Outcome(len(session_ids), times[1], lost, times[2], sum(session.attempts for session in sessions))
-
-
-def speed_by_workers(
-    engine: Engine,
-    counts: Sequence[int] = (1, 2, 4),
-    *,
-    model: PracticeModel,
-    sessions: int = 60,
-    progress: bool = True,
-) -> dict[int, float]:
-    """Conversations a second, by the number of workers, of `sessions` that are handed in for each number."""
-    speeds = {}
-    jobs = Jobs(engine)
-    for count in counts:
-        with workers(count, engine, model=model):
-            hand_in(jobs, sessions)
-            speeds[count] = sessions / drain(jobs, progress=progress)
-    return speeds

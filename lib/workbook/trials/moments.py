@@ -22,10 +22,8 @@ ALL = 1000
 Row = dict[str, Any]
 
 
-def speak_curve(
-    store: MemoryStore, moments: Iterable[dict[str, Any]], *, thresholds: Sequence[float] = THRESHOLDS
-) -> list[Row]:
-    """What bringing memories up unasked would be like with each threshold: a dict for each.
+def speak_curve(store: MemoryStore, moments: Iterable[dict[str, Any]]) -> list[Row]:
+    """What bringing memories up unasked would be like with each of THRESHOLDS: a dict for each.
 
     store: with the people of the data, as from `store_people`. moments: as from `load_moments`.
     brought_up, right: memories. precision: right / brought_up (1 where nothing is), and from precision_low to
@@ -37,7 +35,7 @@ def speak_curve(
     for moment in moments:
         memories = proactive_memories(store, moment["person"], moment["turn"], min_relevance=0, limit=ALL)
         ranked.append((memories, {where[name] for name in moment["memories"]}))
-    return [_measured(ranked, threshold) for threshold in thresholds]
+    return [_measured(ranked, threshold) for threshold in THRESHOLDS]
 
 
 def choose_to_speak(rows: Iterable[Row]) -> float | None:

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
 import nbformat
@@ -55,16 +54,6 @@ def states_of_connections(engine: Engine) -> dict[str, int]:
     )
     with engine.connect() as connection:
         return dict(Counter(connection.scalars(text(sql))))
-
-
-def in_the_middle(numbers: range, action: Callable[[], Any]) -> Iterator[int]:
-    """The numbers in turn; at half of them the action begins, in a thread of its own."""
-    thread = Thread(target=action)
-    for position, number in enumerate(numbers):
-        if position == len(numbers) // 2:
-            thread.start()
-        yield number
-    thread.join()
 
 
 def run_chapter(name: str, url: str) -> dict[str, int]:
@@ -144,8 +133,14 @@ def recall_against_time(curve: Mapping[int, Mapping[str, float]], exact: Mapping
 
 
 def some_traffic(store: MemoryStore) -> None:
-    """An hour of an app's life in a second: reads, writes, and a dashboard that counts what came since yesterday."""
+    """An hour of an app's life in a second: reads, writes, and a dashboard that counts what came since yesterday.
+
+    What pg_stat_statements has counted before is forgotten; the extension is created if it isn't there.
+    """
     count = text("SELECT count(*) FROM memories WHERE created_at > :since")
+    with cast(Engine, store.engine).begin() as connection:
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_stat_statements"))
+        connection.execute(text("SELECT pg_stat_statements_reset()"))
     for number in range(300):
         store.get(f"user_{number % 20}", "facts", f"memory_{number}")
         if number % 3 == 0:
@@ -154,13 +149,6 @@ def some_traffic(store: MemoryStore) -> None:
         if number % 10 == 0:
             with cast(Engine, store.engine).connect() as connection:
                 connection.execute(count, {"since": store.now() - timedelta(days=1)})
-
-
-def reset_statistics(engine: Engine) -> None:
-    """Begin to count anew in pg_stat_statements; the extension is created if it isn't there."""
-    with engine.begin() as connection:
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_stat_statements"))
-        connection.execute(text("SELECT pg_stat_statements_reset()"))
 
 
 def statements(engine: Engine, holding: str = "") -> "pandas.DataFrame":

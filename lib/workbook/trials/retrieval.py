@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
 
 from lib.retrieval.ranking import hyperbolic_recency
 from lib.retrieval.scored_memory import ScoredMemory
@@ -12,8 +14,10 @@ from lib.retrieval.search import Weights, retrieve
 from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.text_terms import STOP_WORDS, words
-from lib.workbook.trials import Results
 from lib.workbook.trials.evaluation import Retriever, evaluate
+
+if TYPE_CHECKING:
+    import pandas
 
 Ids = Mapping[tuple[str, str, str], str]  # (user_id, namespace, key) -> id, as from store_all_versions
 
@@ -28,7 +32,7 @@ def strategies(store: MemoryStore, ids: Ids) -> dict[str, Retriever]:
     """Return strategies of retrieval by name, the simplest first."""
     off = {"newest_versions": False}
     return {
-        "substring": by_substring(store, ids),
+        "substring": _ids_of(partial(store.search_by_content, limit=ASKED_FOR), ids),  # of the whole question
         "keywords": by_keywords(store, ids),
         "BM25": by_weights(store, ids, WORDS, **off),
         "embeddings": by_weights(store, ids, MEANING, **off),
@@ -59,11 +63,6 @@ def by_weights(store: MemoryStore, ids: Ids, weights: Weights, **options: Any) -
         return [s.item for s in retrieve(store, user_id, question, limit=ASKED_FOR, weights=weights, **options)]
 
     return _ids_of(find, ids)
-
-
-def by_substring(store: MemoryStore, ids: Ids) -> Retriever:
-    """The whole question as a search term, newest first."""
-    return _ids_of(partial(store.search_by_content, limit=ASKED_FOR), ids)
 
 
 def by_keywords(store: MemoryStore, ids: Ids) -> Retriever:
@@ -97,12 +96,17 @@ def _ids_of(find: Callable[[str, str], Iterable[MemoryItem]], ids: Ids) -> Retri
 
 
 def compare(
-    retrievers: Mapping[str, Retriever],
-    questions: Sequence[Mapping[str, Any]],
-    memories: Sequence[Mapping[str, Any]],
-    *,
-    each: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> Results:
-    """Evaluate several strategies on the same questions. each: may show a progress bar, such as tqdm."""
-    named = each(list(retrievers.items()))
-    return Results(evaluate(name, retriever, questions, memories) for name, retriever in named)
+    retrievers: Mapping[str, Retriever], questions: Sequence[Mapping[str, Any]], memories: Sequence[Mapping[str, Any]]
+) -> "pandas.DataFrame":
+    """Evaluate several strategies on the same questions: a row of means for each, in percent but for MRR."""
+    import pandas
+
+    rows = {}
+    for name, retriever in tqdm(retrievers.items(), unit="strategy"):
+        mean = evaluate(retriever, questions, memories).mean(numeric_only=True)
+        rows[name] = {
+            "recall@5, %": round(100 * mean.recall),
+            "MRR": round(mean.reciprocal_rank, 2),
+            "newest first, %": round(100 * mean.newest_first),
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index")
