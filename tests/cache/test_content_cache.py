@@ -1,6 +1,7 @@
 """The cache: one generation for all who ask, whatever dies; exact counts; nothing of one user for another."""
 
 import json
+import os
 import random
 import threading
 import time
@@ -468,6 +469,23 @@ def test_closing_the_cache_flushes_the_counts(engine: Engine) -> None:
             ask(cache, Writer())
 
     assert rows(engine, "access_count") == [2]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of other threads, which the child doesn't need
+def test_a_process_that_is_forked_off_does_not_count_its_parents_hits_again(
+    cache: ContentCache, engine: Engine
+) -> None:
+    for _ in range(3):
+        ask(cache, Writer())
+
+    if (child := os.fork()) == 0:
+        cache.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    written_by_child = rows(engine, "access_count")
+    cache.flush()
+
+    assert (written_by_child, rows(engine, "access_count")) == ([0], [2])
 
 
 def test_flushing_by_many_at_once_loses_and_doubles_nothing(
