@@ -142,20 +142,19 @@ class ContentCache:
         self,
         *,
         max_entries: int | None = None,
-        max_bytes: int | None = None,
         older_than: timedelta | None = None,
         policy: str = "lru",
     ) -> int:
-        """Delete what has expired, then as much as it takes to keep the limits; returns how many contents went.
+        """Delete what has expired, then as much as it takes to keep the limits; return how many contents went.
 
-        max_entries, max_bytes: of all contents that stay, of all users. older_than: since they were generated.
+        max_entries: of all types and users together. older_than: since they were generated.
         policy: who goes first: "lru", what wasn't used for longest, or "lfu", what was used least.
         In small transactions, which wait for nobody, so it may run beside everything else, also twice. It knows
         the hits of other processes as far as those have flushed them.
         """
         check_writable(self.engine, None)
         self.flush()
-        return evict(self.engine, self.time(), max_entries, max_bytes, older_than, policy)
+        return evict(self.engine, self.time(), max_entries, older_than, policy)
 
     def flush(self) -> None:
         """Add the hits that were counted until now to `access_count` and `last_accessed` in the database."""
