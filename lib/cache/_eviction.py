@@ -77,7 +77,7 @@ def _delete_free(engine: Engine, *conditions: ColumnElement[bool]) -> int:
     free = select(CONTENTS.c.id).where(*conditions).limit(BATCH).with_for_update(skip_locked=True)
     with write_transaction(engine) as connection:
         ids = connection.scalars(free).all()
-        return connection.execute(delete(CONTENTS).where(CONTENTS.c.id.in_(ids))).rowcount
+        return connection.execute(delete(CONTENTS).where(CONTENTS.c.id.in_(ids), *conditions)).rowcount
 
 
 def _delete_one_by_one(engine: Engine, name: Column[Any], *conditions: ColumnElement[bool]) -> int:
