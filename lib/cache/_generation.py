@@ -1,13 +1,9 @@
-"""One generation for all who ask: a lock for the threads of a process, and a lease in the database for everybody.
+"""One generation for all who ask, in any thread or process: who generates has a lease, and the others look again."""
 
-The lock saves threads the polling. Who may generate is decided by the lease: a row that says who does, and until when.
-"""
-
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,41 +11,9 @@ from typing import Any
 from lib.cache._columns import Options, columns_of
 from lib.cache._rows import CacheRows, Entry, cached
 from lib.cache.content import Cached
-from lib.errors import DatabaseUnavailable, InvalidInput, WorkbookError
+from lib.errors import DatabaseUnavailable, WorkbookError
 
-FIRST_PAUSE, MAX_PAUSE = 0.01, 0.5  # seconds between looks at what another process generates
-
-
-class KeyLocks:
-    """A lock for each content that this process is generating just now."""
-
-    def __init__(self) -> None:
-        # No lock around them, since `setdefault`, `pop`, `add` and `discard` are atomic.
-        self._locks: dict[Entry, threading.Lock] = {}
-        self._threads: set[tuple[int, Entry]] = set()  # that generate, and what
-
-    @contextmanager
-    def held(self, entry: Entry, seconds: float) -> Iterator[None]:
-        """Hold the lock of this content for the block; who has waited so many seconds for it goes on without.
-
-        Errors: InvalidInput, if this very thread holds it.
-        """
-        thread = (threading.get_ident(), entry)
-        if thread in self._threads:
-            raise InvalidInput(
-                "generate asked for the very content that it is to generate, and would wait for itself. Give what "
-                "it needs in between a key of its own, such as content_hash(…, step=1)."
-            )
-        lock = self._locks.setdefault(entry, threading.Lock())
-        is_ours = lock.acquire(timeout=seconds)
-        self._threads.add(thread)
-        try:
-            yield
-        finally:
-            self._threads.discard(thread)
-            if is_ours:
-                self._locks.pop(entry, None)
-                lock.release()
+FIRST_PAUSE, MAX_PAUSE = 0.01, 0.5  # seconds between looks at what somebody else generates
 
 
 def find_or_generate(

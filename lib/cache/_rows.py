@@ -75,6 +75,10 @@ class CacheRows:
 
     def claim(self, entry: Entry, now: datetime, until: datetime) -> str | None:
         """Take the lease; return its owner's mark, or None if somebody has it. A lapsed one is taken over."""
+        leased = select(LEASES.c.owner).where(*_this(LEASES, entry), LEASES.c.claimed_until > now)
+        with autocommit_connection(self.engine) as connection:  # who waits for a lease asks often, and takes no lock
+            if connection.execute(leased).first() is not None:
+                return None
         new = _insert(self.engine, LEASES).values(
             content_hash=entry.content_hash,
             content_type=entry.content_type,

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from lib.cache._access import check_access
 from lib.cache._columns import checked_options, checked_seconds, columns_of
 from lib.cache._eviction import delete_type, evict
-from lib.cache._generation import KeyLocks, find_or_generate
+from lib.cache._generation import find_or_generate
 from lib.cache._hit_counts import HitCounts
 from lib.cache._rows import CacheRows, Entry
 from lib.cache.content import Cached, Generated
@@ -59,7 +59,6 @@ class ContentCache:
         self.engine, self._now, self._rows = engine, now, CacheRows(engine)
         self._lease = checked_seconds("lease_seconds", lease_seconds)
         self._counts = HitCounts(engine)
-        self._locks = KeyLocks()
         self.metrics = CacheMetrics()
 
     def on(self, engine: Engine) -> "ContentCache":
@@ -87,8 +86,8 @@ class ContentCache:
         """The content for this key; if there is none, `generate` makes it, once for all that ask meanwhile.
 
         key: of `content_hash`. content_type: such as "lesson"; 50 characters.
-        generate: returns a JSON object of at most 10 MB, or a `Generated`. It must not ask for the same content, nor
-            for one whose generation asks for this one.
+        generate: returns a JSON object of at most 10 MB, or a `Generated`. If it asked for the same content, or for one
+            whose generation asks for this one, it would wait for itself until the lease lapses.
         scope: SHARED or for_user("zoe"). One key in two scopes is two contents, and so it is with two content_types.
         ttl_seconds: how long what is generated will be served; None: until it is evicted or invalidated.
         input_summary: of the input, for who has to find out where a content came from; 200 characters are kept. For a
@@ -101,8 +100,7 @@ class ContentCache:
         answer = self._rows.find(entry, self.time())
         if answer is None:
             check_access(self.engine, scope, writes=True)
-            with self._locks.held(entry, self._lease.total_seconds()):
-                answer = find_or_generate(self._rows, entry, generate, options, self.time, self._lease)
+            answer = find_or_generate(self._rows, entry, generate, options, self.time, self._lease)
         return self._given_out(answer, entry, began)
 
     def get(self, key: str, *, content_type: str, scope: Scope) -> Cached | None:
