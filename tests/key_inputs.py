@@ -6,8 +6,8 @@ from typing import Any
 from lib.cache._canonical_json import unordered
 from lib.cache.cache_key import content_hash
 
-SCALARS = (None, True, False, 0, 1, -1, 2, 0.5, "", "a", "b", "ab", "1", "é", "null", "[]", "$int", "0x1", b"", b"a")
-KEYS = ("a", "b", "ab", "$int", "$$int", "$unordered", "é", "")
+SCALARS = (None, True, False, 0, 1, -1, 2, 0.5, "", "a", "b", "ab", "1", "é", "null", "[]")
+KEYS = ("a", "b", "ab", "A", "null", "é", "")
 
 
 def assert_all_different(chance: random.Random, count: int) -> None:
@@ -35,8 +35,6 @@ def any_value(chance: random.Random, depth: int) -> Any:
 def rendering(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(rendering, value))}]"
-    if isinstance(value, unordered):
-        return f"<{', '.join(sorted(map(rendering, value.items)))}>"
     if isinstance(value, dict):
         return f"{{{', '.join(sorted(f'{key!r}: {rendering(one)}' for key, one in value.items()))}}}"
     return repr(value)

@@ -7,8 +7,11 @@ from lib.database import bound
 from lib.errors import InvalidInput, NotYourRows, shown
 
 
-def check_readable(engine: Engine, scope: Scope) -> None:
-    """Raise InvalidInput if this is no scope, and NotYourRows if it is another user's than the engine's."""
+def check_access(engine: Engine, scope: Scope, *, writes: bool) -> None:
+    """Raise InvalidInput if this is no scope, and NotYourRows if the engine is bound to a user who may not use it so.
+
+    What is SHARED they may read. If they could write it, one user's request would put words into the answers of all.
+    """
     if not isinstance(scope, Scope):
         user_id = shown(scope) if isinstance(scope, str) else '"zoe"'
         raise InvalidInput(
@@ -16,24 +19,10 @@ def check_readable(engine: Engine, scope: Scope) -> None:
             "user's data, or scope=SHARED for what was made from nobody's, and may be served to all."
         )
     user = bound(engine)
-    if user is not None and scope.user_id not in (None, user.user_id):
-        raise NotYourRows(
-            f"this engine is bound to the user {user.user_id!r}, and the scope is {scope!r}. Use "
-            f"as_user(engine, {scope.user_id!r}), or scope=for_user({user.user_id!r})."
-        )
-
-
-def check_writable(engine: Engine, scope: Scope | None) -> None:
-    """Raise the same, and NotYourRows if the engine is one user's and the contents SHARED or, without a scope, of all.
-
-    One user's request could else put words into the answers of all.
-    """
-    if scope is not None:
-        check_readable(engine, scope)
-    user = bound(engine)
-    if user is not None and (scope is None or scope.user_id is None):
-        raise NotYourRows(
-            f"this engine is bound to the user {user.user_id!r}, and contents that all users share are generated, "
-            "deleted and evicted by the owner's: use ContentCache(engine), with the engine that as_user was given, "
-            f"and nobody's data. For this user's own contents, write scope=for_user({user.user_id!r})."
-        )
+    if user is None or scope.user_id == user.user_id or (scope.user_id is None and not writes):
+        return
+    raise NotYourRows(
+        f"this engine is bound to the user {user.user_id!r}, and the scope is {scope!r}. Use "
+        f"scope=for_user({user.user_id!r}). Contents that all users share are generated, deleted and evicted with the "
+        "engine that as_user was given, and from nobody's data: ContentCache(engine)."
+    )

@@ -1,10 +1,9 @@
 """Deleting from the cache: what has expired, what is too much, and all of one type; in small transactions."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, delete, func, or_, select
+from sqlalchemy import Column, ColumnElement, Engine, delete, func, or_, select
 
 from lib.cache._rows import CONTENTS, LEASES, of_scope
 from lib.cache.scope import Scope
@@ -14,46 +13,40 @@ from lib.errors import InvalidInput, shown
 
 BATCH = 500  # contents deleted in one transaction: a reader or writer never waits longer than for those
 MAX_AGE = timedelta(days=3650)
-FORGOTTEN_LEASE = timedelta(days=1)  # after its end: its owner died, and nobody asked again
 
-_last_used = func.coalesce(CONTENTS.c.last_accessed, CONTENTS.c.created_at)
-# Who goes first. The id breaks ties, so that two who evict at once mean the same contents.
+_last_used = func.coalesce(CONTENTS.c.last_accessed, CONTENTS.c.created_at).desc()
+# Who goes last comes first. The id breaks ties, so that two who evict at once mean the same contents.
 _ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
-    "lru": (_last_used, CONTENTS.c.id),
-    "lfu": (CONTENTS.c.access_count, _last_used, CONTENTS.c.id),
+    "lru": (_last_used, CONTENTS.c.id.desc()),
+    "lfu": (CONTENTS.c.access_count.desc(), _last_used, CONTENTS.c.id.desc()),
 }
 
 
-def evict(
-    engine: Engine,
-    now: datetime,
-    max_entries: int | None,
-    max_bytes: int | None,
-    older_than: timedelta | None,
-    policy: str,
-) -> int:
-    """Delete what has expired by `now`, then what is older or more than the limits; return how many contents went.
+def evict(engine: Engine, now: datetime, max_entries: int | None, older_than: timedelta | None, policy: str) -> int:
+    """Delete what has expired by `now` or is too old, then what is too much; return how many contents went.
 
     Limits: see `ContentCache.evict`. Errors: InvalidInput for one that is none.
     """
-    limits = {"max_entries": max_entries, "max_bytes": max_bytes}
-    for name, limit in limits.items():
-        if limit is not None:
-            checked_number(name, limit, 0, whole=True)
+    if max_entries is not None:
+        checked_number("max_entries", max_entries, 0, whole=True)
     if older_than is not None and not (isinstance(older_than, timedelta) and timedelta(0) <= older_than <= MAX_AGE):
         raise InvalidInput(
             f"older_than must be a timedelta such as timedelta(days=30), up to ten years, not {older_than!r}."
         )
     if policy not in _ORDERS:
         raise InvalidInput(f"policy must be one of {', '.join(_ORDERS)}, not {shown(policy)}.")
-    evicted = _delete_contents(engine, CONTENTS.c.expires_at <= now)
+    outdated = CONTENTS.c.expires_at <= now
     if older_than is not None:
-        evicted += _delete_contents(engine, CONTENTS.c.created_at < now - older_than)
-    with autocommit_connection(engine) as connection:
-        excess = _excess(connection, max_entries, max_bytes, policy)
-    for start in range(0, len(excess), BATCH):
-        evicted += _delete_free(engine, CONTENTS.c.id.in_(excess[start : start + BATCH]))
-    _delete_one_by_one(engine, LEASES.c.content_hash, LEASES.c.claimed_until < now - FORGOTTEN_LEASE)
+        outdated = or_(outdated, CONTENTS.c.created_at < now - older_than)
+    evicted = _delete_contents(engine, outdated)
+    if max_entries is not None:
+        # One statement, thus one moment: whoever counts first and looks for the ids then, deletes twice what another
+        # one is deleting in between.
+        excess = select(CONTENTS.c.id).order_by(*_ORDERS[policy]).offset(max_entries)
+        with autocommit_connection(engine) as connection:
+            ids = connection.scalars(excess).all()
+        for start in range(0, len(ids), BATCH):
+            evicted += _delete_free(engine, CONTENTS.c.id.in_(ids[start : start + BATCH]))
     return evicted
 
 
@@ -96,22 +89,3 @@ def _delete_one_by_one(engine: Engine, name: Column[Any], *conditions: ColumnEle
         with autocommit_connection(engine) as connection:
             deleted += connection.execute(delete(name.table).where(name == each, *conditions)).rowcount
     return deleted
-
-
-def _excess(connection: Connection, max_entries: int | None, max_bytes: int | None, policy: str) -> Sequence[str]:
-    """The ids of those that are too many, the first to go first.
-
-    One statement, thus one moment: whoever counts first and looks for the ids then, deletes twice what another one
-    is deleting in between.
-    """
-    last_first = [column.desc() for column in _ORDERS[policy]]
-    ranked = select(  # each with those that go later
-        CONTENTS.c.id,
-        func.count().over(order_by=last_first, rows=(None, 0)).label("entries"),
-        func.sum(CONTENTS.c.size_bytes).over(order_by=last_first, rows=(None, 0)).label("bytes"),
-    ).subquery()
-    limits = ((ranked.c.entries, max_entries), (ranked.c.bytes, max_bytes))
-    too_much = [column > limit for column, limit in limits if limit is not None]
-    if not too_much:
-        return []
-    return connection.scalars(select(ranked.c.id).where(or_(*too_much)).order_by(ranked.c.entries.desc())).all()

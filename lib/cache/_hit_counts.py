@@ -1,5 +1,6 @@
 """How often each content was served: counted in memory, and added up in the database from time to time."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -32,11 +33,11 @@ class HitCounts:
 
     The hit that is the 1,000th since the last time, or the first after 5 seconds, adds them up; so does `flush`, which
     `close` calls. A process that is killed, or ends without `close`, loses those since: 999 hits at most, and counts
-    only. One that is forked off begins with those of its parent, so flush before you fork.
+    only.
     """
 
     def __init__(self, engine: Engine):
-        self._engine, self._lock = engine, threading.Lock()
+        self._engine, self._lock, self._process = engine, threading.Lock(), os.getpid()
         self._begin()
 
     def _begin(self) -> None:
@@ -44,10 +45,17 @@ class HitCounts:
         self._last: dict[Served, datetime] = {}
         self._hits, self._flush_at = 0, time.monotonic() + FLUSH_SECONDS
 
+    def _begin_if_forked(self) -> None:
+        """In a process that was forked off, count from 0: what was counted before, its parent writes."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+            self._begin()
+
     def add(self, entry: Entry, created_at: datetime, at: datetime) -> None:
         """Count one hit. created_at: of the content that was served. at: the time of the hit."""
         if entry.scope.user_id is None and bound(self._engine):
             return  # the role of requests may read shared contents, not write to them: see ContentCache.on
+        self._begin_if_forked()
         served = (entry.scope.user_id or "", entry.content_hash, created_at)
         with self._lock:
             self._counts[served] += 1
@@ -60,6 +68,7 @@ class HitCounts:
 
     def flush(self) -> None:
         """Add all that was counted until now to the database. After an error, it is still counted."""
+        self._begin_if_forked()
         with self._lock:
             counts, last = self._counts, self._last
             self._begin()

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from lib.cache.content import Cached
 from lib.cache.scope import Scope
 from lib.database import CONTENT_TYPE_LENGTH, CachedContent, CacheLease
 from lib.database.tables import new_id
@@ -20,18 +21,7 @@ from lib.store.values import check_name
 
 _KEY = re.compile(r"[0-9a-f]{64}").fullmatch
 CONTENTS, LEASES = cast(Table, CachedContent.__table__), cast(Table, CacheLease.__table__)
-
-
-class StoredContent(NamedTuple):
-    """The columns of a content that are given out; named as in the table."""
-
-    content: dict[str, Any]
-    created_at: datetime
-    expires_at: datetime | None
-    model: str | None
-    tokens_in: int | None
-    tokens_out: int | None
-    generation_ms: float | None
+GIVEN_OUT = ("content", "created_at", "expires_at", "model", "tokens_in", "tokens_out", "generation_ms")
 
 
 def of_scope(table: Table, user_id: str | None) -> ColumnElement[bool]:
@@ -39,9 +29,7 @@ def of_scope(table: Table, user_id: str | None) -> ColumnElement[bool]:
     return table.c.user_id.is_(None) if user_id is None else table.c.user_id == user_id
 
 
-_BY_HASH = select(*[CONTENTS.c[name] for name in StoredContent._fields]).where(
-    CONTENTS.c.content_hash == bindparam("content_hash")
-)
+_BY_HASH = select(*[CONTENTS.c[name] for name in GIVEN_OUT]).where(CONTENTS.c.content_hash == bindparam("content_hash"))
 # By the hash alone it would be the same row. But what reads a user's rows says whose they are: so a mistake in the
 # hash finds nothing rather than something of somebody else.
 _SHARED = _BY_HASH.where(CONTENTS.c.user_id.is_(None))
@@ -73,15 +61,17 @@ class CacheRows:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def find(self, entry: Entry, now: datetime) -> StoredContent | None:
-        """Return the content, unless it has expired by `now`."""
+    def find(self, entry: Entry, now: datetime) -> Cached | None:
+        """Return the content as a hit, unless it has expired by `now`."""
         by_hash: dict[str, Any] = {"content_hash": entry.content_hash}
         with autocommit_connection(self.engine) as connection:
             if entry.scope.user_id is None:
                 row = connection.execute(_SHARED, by_hash).first()
             else:
                 row = connection.execute(_OWN, by_hash | {"user_id": entry.scope.user_id}).first()
-        return StoredContent(*row) if row and (row.expires_at is None or row.expires_at > now) else None
+        if row is None or (row.expires_at is not None and row.expires_at <= now):
+            return None
+        return cached(row._asdict(), "hit")
 
     def claim(self, entry: Entry, now: datetime, until: datetime) -> str | None:
         """Take the lease; return its owner's mark, or None if somebody has it. A lapsed one is taken over."""
@@ -150,6 +140,11 @@ class CacheRows:
         # One that has expired, or was invalidated in another process, is still there: this is another content.
         replaced = {name: insert.excluded[name] for name in ("id", "access_count", "last_accessed", *columns)}
         connection.execute(insert.on_conflict_do_update(index_elements=["content_hash"], set_=replaced))
+
+
+def cached(columns: Mapping[str, Any], outcome: str) -> Cached:
+    """Return what is given out of a content with these columns; latency_ms is for who knows when the call began."""
+    return Cached(outcome=outcome, latency_ms=0.0, **{name: columns[name] for name in GIVEN_OUT})
 
 
 def _this(table: Table, entry: Entry) -> tuple[ColumnElement[bool], ...]:

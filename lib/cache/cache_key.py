@@ -5,25 +5,24 @@ from typing import Any
 
 import rfc8785
 
-from lib.cache._canonical_json import canonical_dict, canonical_list
+from lib.cache._canonical_json import canonical
 from lib.errors import InvalidInput
 
-_RULES = 1  # in every key: should the rules change, old keys aren't found any more, rather than wrongly
+_RULES = 2  # in every key: should the rules change, old keys aren't found any more, rather than wrongly
 
 
 def content_hash(*parts: Any, **params: Any) -> str:
     """SHA-256 over all that an output depends on, as 64 hexadecimal digits: the key of `ContentCache`.
 
-    parts, params: None, bool, int, float, text, bytes, date, aware datetime; lists, tuples and dicts of these.
+    parts, params: None, bool, int, float, text, date, datetime; lists, tuples and dicts of these.
     Give it everything that changes the answer: model, temperature, system prompt, tools, schema, version of the prompt.
 
     - The order of parts and lists counts, unless a list is `unordered`; that of dicts and params doesn't.
-    - Types stay apart: 1, True and "1" are three keys. But 1 and 1.0 are one number, as in JSON; a tuple is a list, an
-      instant is the same in every time zone, and a member of a StrEnum is its text.
+    - Types stay apart: 1, True and "1" are three keys. But 1 and 1.0 are one number, as in JSON; a tuple is a list, a
+      member of a StrEnum is its text, and a date or a time is that of its ISO format.
     - A letter followed by an accent is the accented letter (Unicode's NFC). Case and spaces count.
 
-    Errors: InvalidInput, with the path of what can't be told apart for certain: NaN, a set, a time without a zone, an
-    object.
+    Errors: InvalidInput, with the path of what can't be told apart for certain: NaN, a set, an object.
 
     >>> len(content_hash("Explain S3 to a beginner.", model="practice-model", temperature=0))
     64
@@ -35,5 +34,5 @@ def content_hash(*parts: Any, **params: Any) -> str:
     if not parts and not params:
         raise InvalidInput("content_hash was given nothing, so every call would have one key. Give it the inputs.")
     # Two lists and no names of parts: so a part can't be taken for a parameter, nor ("a", "b") for (["a", "b"],).
-    inputs: list[Any] = [_RULES, canonical_list(parts, ("parts",)), canonical_dict(params, ("params",))]
+    inputs = [_RULES, canonical(parts, ("parts",)), canonical(params, ("params",))]
     return hashlib.sha256(rfc8785.dumps(inputs)).hexdigest()

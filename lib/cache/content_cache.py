@@ -3,20 +3,21 @@
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
-from lib.cache._access import check_readable, check_writable
+from lib.cache._access import check_access
 from lib.cache._columns import checked_options, checked_seconds, columns_of
 from lib.cache._eviction import delete_type, evict
-from lib.cache._generation import KeyLocks, find_or_generate
+from lib.cache._generation import find_or_generate
 from lib.cache._hit_counts import HitCounts
-from lib.cache._rows import CacheRows, Entry, StoredContent
+from lib.cache._rows import CacheRows, Entry
 from lib.cache.content import Cached, Generated
 from lib.cache.metrics import CacheMetrics
-from lib.cache.scope import Scope
+from lib.cache.scope import SHARED, Scope
 from lib.database import CONTENT_TYPE_LENGTH, bound
 from lib.database.tables import as_utc, utcnow
 from lib.errors import InvalidInput
@@ -58,7 +59,6 @@ class ContentCache:
         self.engine, self._now, self._rows = engine, now, CacheRows(engine)
         self._lease = checked_seconds("lease_seconds", lease_seconds)
         self._counts = HitCounts(engine)
-        self._locks = KeyLocks()
         self.metrics = CacheMetrics()
 
     def on(self, engine: Engine) -> "ContentCache":
@@ -86,8 +86,8 @@ class ContentCache:
         """The content for this key; if there is none, `generate` makes it, once for all that ask meanwhile.
 
         key: of `content_hash`. content_type: such as "lesson"; 50 characters.
-        generate: returns a JSON object of at most 10 MB, or a `Generated`. It must not ask for the same content, nor
-            for one whose generation asks for this one.
+        generate: returns a JSON object of at most 10 MB, or a `Generated`. If it asked for the same content, or for one
+            whose generation asks for this one, it would wait for itself until the lease lapses.
         scope: SHARED or for_user("zoe"). One key in two scopes is two contents, and so it is with two content_types.
         ttl_seconds: how long what is generated will be served; None: until it is evicted or invalidated.
         input_summary: of the input, for who has to find out where a content came from; 200 characters are kept. For a
@@ -97,18 +97,17 @@ class ContentCache:
         """
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
         options = checked_options(ttl_seconds, input_summary)
-        stored, outcome = self._rows.find(entry, self.time()), "hit"
-        if stored is None:
-            check_writable(self.engine, scope)
-            with self._locks.held(entry, self._lease.total_seconds()):
-                stored, outcome = find_or_generate(self._rows, entry, generate, options, self.time, self._lease)
-        return self._answer(entry, stored, outcome, began)
+        answer = self._rows.find(entry, self.time())
+        if answer is None:
+            check_access(self.engine, scope, writes=True)
+            answer = find_or_generate(self._rows, entry, generate, options, self.time, self._lease)
+        return self._given_out(answer, entry, began)
 
     def get(self, key: str, *, content_type: str, scope: Scope) -> Cached | None:
         """The content for this key, counted as a hit; None if there is none."""
         began, entry = time.perf_counter(), self._entry(key, content_type, scope)
-        stored = self._rows.find(entry, self.time())
-        return None if stored is None else self._answer(entry, stored, "hit", began)
+        answer = self._rows.find(entry, self.time())
+        return None if answer is None else self._given_out(answer, entry, began)
 
     def put(
         self,
@@ -121,41 +120,37 @@ class ContentCache:
         input_summary: str | None = None,
     ) -> None:
         """Store a content that was generated elsewhere, in place of the one that may be there."""
-        entry, now = self._entry(key, content_type, scope), self.time()
-        check_writable(self.engine, scope)
+        entry, now = self._entry(key, content_type, scope, writes=True), self.time()
         options = checked_options(ttl_seconds, input_summary)
         self._rows.put(entry, now, columns_of(generated, now, options))
 
     def invalidate(self, key: str, *, content_type: str, scope: Scope) -> bool:
         """Delete one content; whether there was one. What somebody is generating for it just now isn't stored."""
-        entry = self._entry(key, content_type, scope)
-        check_writable(self.engine, scope)
-        return self._rows.delete(entry)
+        return self._rows.delete(self._entry(key, content_type, scope, writes=True))
 
     def invalidate_type(self, content_type: str, *, scope: Scope | None = None) -> int:
         """Delete all contents of a type, of one scope or, without one, of all; returns how many there were."""
         check_name(content_type, "content_type", CONTENT_TYPE_LENGTH)
-        check_writable(self.engine, scope)
+        check_access(self.engine, SHARED if scope is None else scope, writes=True)
         return delete_type(self.engine, content_type, scope)
 
     def evict(
         self,
         *,
         max_entries: int | None = None,
-        max_bytes: int | None = None,
         older_than: timedelta | None = None,
         policy: str = "lru",
     ) -> int:
-        """Delete what has expired, then as much as it takes to keep the limits; returns how many contents went.
+        """Delete what has expired, then as much as it takes to keep the limits; return how many contents went.
 
-        max_entries, max_bytes: of all contents that stay, of all users. older_than: since they were generated.
+        max_entries: of all types and users together. older_than: since they were generated.
         policy: who goes first: "lru", what wasn't used for longest, or "lfu", what was used least.
         In small transactions, which wait for nobody, so it may run beside everything else, also twice. It knows
         the hits of other processes as far as those have flushed them.
         """
-        check_writable(self.engine, None)
+        check_access(self.engine, SHARED, writes=True)
         self.flush()
-        return evict(self.engine, self.time(), max_entries, max_bytes, older_than, policy)
+        return evict(self.engine, self.time(), max_entries, older_than, policy)
 
     def flush(self) -> None:
         """Add the hits that were counted until now to `access_count` and `last_accessed` in the database."""
@@ -175,14 +170,14 @@ class ContentCache:
         """The time by this cache's clock, aware."""
         return as_utc(self._now())
 
-    def _entry(self, key: str, content_type: str, scope: Scope) -> Entry:
-        check_readable(self.engine, scope)
+    def _entry(self, key: str, content_type: str, scope: Scope, *, writes: bool = False) -> Entry:
+        check_access(self.engine, scope, writes=writes)
         return Entry.of(key, content_type, scope)
 
-    def _answer(self, entry: Entry, stored: StoredContent, outcome: str, began: float) -> Cached:
+    def _given_out(self, answer: Cached, entry: Entry, began: float) -> Cached:
         at = self.time()
-        if outcome != "miss":
-            self._counts.add(entry, stored.created_at, at)
-        answer = Cached(stored.content, outcome, (time.perf_counter() - began) * 1000, *stored[1:])
+        if answer.outcome != "miss":
+            self._counts.add(entry, answer.created_at, at)
+        answer = replace(answer, latency_ms=(time.perf_counter() - began) * 1000)
         self.metrics.record(answer, entry.content_type, at)
         return answer

@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
-from lib.cache._access import check_readable, check_writable
+from lib.cache._access import check_access
 from lib.cache._langchain_answers import generated_from, generations_in, summary_of
 from lib.cache.cache_key import content_hash
 from lib.cache.content import Cached
@@ -35,8 +35,7 @@ class LangChainCache(BaseCache):
         self, cache: ContentCache, *, scope: Scope, content_type: str = "chat", ttl_seconds: float | None = None
     ):
         self._cache, self._scope, self._type, self._ttl = cache, scope, content_type, ttl_seconds
-        check_readable(cache.engine, scope)
-        check_writable(cache.engine, scope)
+        check_access(cache.engine, scope, writes=True)
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Return the answer to this prompt by this model; None if there is none."""

@@ -14,13 +14,12 @@ from lib.html_table import html_table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-OUTCOMES = ("hit", "miss", "coalesced")
-
 
 class CacheMetrics:
     """Counts what `ContentCache` answers, in this process, from any number of threads.
 
-    hits, misses and coalesced add up to the requests that were answered; one whose generation failed is none of them.
+    hits: answers that were there. misses: those that a model was asked for. coalesced: those of a call that somebody
+    else had begun. A request whose generation failed is none of them.
 
     >>> from datetime import UTC
     >>> metrics = CacheMetrics()
@@ -33,17 +32,21 @@ class CacheMetrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tallies: dict[Address, Tally] = {}
+        self.reset()
 
     def reset(self) -> None:
         """Count from 0 again."""
         with self._lock:
-            self._tallies.clear()
+            self.hits = self.misses = self.coalesced = 0
+            self._tallies: dict[Address, Tally] = {}
 
     def record(self, answer: Cached, content_type: str, at: datetime) -> None:
         """Count one answer, given out at that time (aware)."""
         hour = as_utc(at).replace(minute=0, second=0, microsecond=0)
         with self._lock:
+            self.hits += answer.outcome == "hit"
+            self.misses += answer.outcome == "miss"
+            self.coalesced += answer.outcome == "coalesced"
             tally = self._tallies.setdefault((hour, content_type, answer.model), defaultdict(int))
             tally[answer.outcome] += 1
             tally[f"{answer.outcome}_ms"] += answer.latency_ms
@@ -54,24 +57,9 @@ class CacheMetrics:
                 tally["tokens_out"] += answer.tokens_out or 0
 
     @property
-    def hits(self) -> int:
-        """Answers that were there."""
-        return self._total("hit")
-
-    @property
-    def misses(self) -> int:
-        """Answers that a model was asked for."""
-        return self._total("miss")
-
-    @property
-    def coalesced(self) -> int:
-        """Answers that came from a call which somebody else had begun."""
-        return self._total("coalesced")
-
-    @property
     def requests(self) -> int:
         """hits + misses + coalesced"""
-        return self._total(*OUTCOMES)
+        return self.hits + self.misses + self.coalesced
 
     @property
     def hit_rate(self) -> float:
@@ -81,12 +69,12 @@ class CacheMetrics:
     @property
     def cost_saved_usd(self) -> float:
         """What hits and coalesced answers would have cost, by data/prices.csv; models without a price count as 0."""
-        costs = (cost_saved(model, tally) for (_, _, model), tally in self._copied())
+        costs = (cost_saved(model, tally) for (_, _, model), tally in list(self._tallies.items()))
         return sum(cost for cost in costs if not math.isnan(cost))
 
     def by_type(self) -> "DataFrame":
         """A row for each content_type: counts, hit_rate, mean latencies and savings; the names say the units."""
-        return table("content_type", ((kind, model, tally) for (_, kind, model), tally in self._copied()))
+        return table("content_type", ((kind, model, tally) for (_, kind, model), tally in list(self._tallies.items())))
 
     def over_time(self, bucket: timedelta = timedelta(hours=1)) -> "DataFrame":
         """The same for each stretch of time with a request in it, in order; a row begins at its `at` (UTC).
@@ -95,15 +83,8 @@ class CacheMetrics:
         """
         from pandas import Timestamp
 
-        tallies = self._copied()
+        tallies = list(self._tallies.items())
         return table("at", ((Timestamp(hour).floor(bucket), model, tally) for (hour, _, model), tally in tallies))
-
-    def _copied(self) -> list[tuple[Address, Tally]]:
-        with self._lock:
-            return [(address, tally.copy()) for address, tally in self._tallies.items()]
-
-    def _total(self, *names: str) -> int:
-        return int(sum(tally[name] for _, tally in self._copied() for name in names))
 
     def __repr__(self) -> str:
         return f"{self.hits:,} hits, {self.misses:,} misses, {self.coalesced:,} coalesced: hit rate {self.hit_rate:.1%}"

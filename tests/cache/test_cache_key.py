@@ -5,7 +5,7 @@ import random
 import unicodedata
 from collections import Counter, OrderedDict, namedtuple
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
@@ -48,8 +48,7 @@ Pair = namedtuple("Pair", "a b")
     [
         (1, 1.0),
         (0.0, -0.0),
-        (10**16, 1e16),
-        (2**60, float(2**60)),
+        (2**53 - 1, float(2**53 - 1)),
         ("caf\u00e9", "cafe\u0301"),
         ({"caf\u00e9": 1}, {"cafe\u0301": 1}),
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
@@ -57,10 +56,10 @@ Pair = namedtuple("Pair", "a b")
         (Counter("aab"), {"a": 2, "b": 1}),
         ((1, 2), [1, 2]),
         (Pair(1, 2), [1, 2]),
-        (NOON, NOON.astimezone(timezone(timedelta(hours=9)))),
+        (NOON, "2026-03-01T12:00:00+00:00"),
+        (NOON.date(), "2026-03-01"),
         (Level.BEGINNER, "beginner"),
         (Number.ONE, 1),
-        (bytearray(b"a"), b"a"),
         (unordered([{"b": 1, "a": 2}, "x"]), unordered(["x", {"a": 2, "b": 1.0}])),
         (unordered([unordered([1, 2]), 3]), unordered([3, unordered([2, 1])])),
     ],
@@ -88,28 +87,13 @@ def test_where_one_input_ends_and_the_next_begins_is_in_the_key(one: Any, other:
 
 def test_values_of_different_types_have_different_keys() -> None:
     alike = [
-        1, True, "1", b"1", "True", None, "null", "None", 0, False, "", b"", [], {}, [1], {"1": 1}, ["1"], [[]], [None],
-        NOON, NOON.isoformat(), NOON.date(), "2026-03-01", date(2026, 3, 2), NOON + timedelta(microseconds=1),
-        unordered([]), unordered([1]), unordered([1, 1]), [1, 1], "e", "é", "É", "a", "a ", "A",
-        2**53, 2**53 + 1, str(2**53), hex(2**53), -(2**53), 0.1, 0.1 + 2**-55, 1e-7, 1e300, 2**1000,
+        1, True, "1", "True", None, "null", "None", 0, False, "", [], {}, [1], {"1": 1}, ["1"], [[]], [None],
+        NOON, NOON.date(), date(2026, 3, 2), NOON + timedelta(microseconds=1), NOON.replace(tzinfo=None),
+        unordered([2, 1, 1]), unordered([2, 1]), [1, 1], [2, 1], "e", "é", "É", "a", "a ", "A",
+        2**53 - 1, 2**53 - 2, str(2**53 - 1), float(2**53), -(2**53 - 1), 0.1, 0.1 + 2**-55, 1e-7, 1e300,
     ]  # fmt: skip
 
     assert len({content_hash(value) for value in alike}) == len(alike)
-
-
-@pytest.mark.parametrize(
-    ("value", "pretender"),
-    [
-        (2**60, {"$int": hex(2**60)}),
-        (b"a", {"$bytes": "61"}),
-        (NOON, {"$time": "2026-03-01T12:00:00.000000+00:00"}),
-        (NOON.date(), {"$date": "2026-03-01"}),
-        (unordered([1]), {"$unordered": [1]}),
-        ({"$int": "0x1"}, {"$$int": "0x1"}),
-    ],
-)
-def test_nobody_can_write_what_looks_like_our_own_marks(value: Any, pretender: Any) -> None:
-    assert content_hash(value) != content_hash(pretender)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +103,8 @@ def test_nobody_can_write_what_looks_like_our_own_marks(value: Any, pretender: A
         (lambda: content_hash(float("nan")), r"parts\[0\] is nan"),
         (lambda: content_hash(x=[1, float("inf")]), r"params\.x\[1\] is inf"),
         (lambda: content_hash(tools=[{"schema": {1, 2}}]), r"params\.tools\[0\]\.schema is a set.*unordered"),
-        (lambda: content_hash(at=datetime(2026, 3, 1)), r"params\.at has no time zone"),
+        (lambda: content_hash(id=2**53), r"params\.id is 9007199254740992, beyond.*str"),
+        (lambda: content_hash(image=b"a"), r"params\.image is a bytes.*\.hex"),
         (lambda: content_hash(x={"a": {1: 2}}), r"params\.x\.a has the key 1, a int"),
         (lambda: content_hash(x={True: 2}), r"params\.x has the key True"),
         (lambda: content_hash(x={"\u00e9": 1, "e\u0301": 1}), r"params\.x has two keys"),
@@ -141,16 +126,6 @@ def test_what_cannot_be_told_apart_is_refused_by_its_path(call: Any, said: str) 
         call()
 
 
-def test_a_time_of_pandas_is_refused_where_a_datetime_would_lose_something() -> None:
-    pandas = pytest.importorskip("pandas")
-    whole = pandas.Timestamp("2026-03-01T12:00:00Z")
-
-    assert content_hash(at=whole) == content_hash(at=whole.to_pydatetime())
-    for moment in (pandas.Timestamp("2026-03-01T12:00:00.000000001Z"), pandas.NaT):
-        with pytest.raises(InvalidInput, match=r"params\.at is"):
-            content_hash(at=moment)
-
-
 def test_what_contains_itself_or_is_too_deep_is_refused() -> None:
     circle: list[Any] = []
     circle.append({"again": circle})
@@ -158,16 +133,18 @@ def test_what_contains_itself_or_is_too_deep_is_refused() -> None:
     for _ in range(200):
         deep = [deep]
 
-    for value in (circle, deep, unordered([circle])):
+    for value in (circle, deep):
         with pytest.raises(InvalidInput, match=r"parts\[0\].* more than 100 levels deep"):
             content_hash(value)
+    with pytest.raises(InvalidInput, match=r"unordered\[0\].* more than 100 levels deep"):
+        unordered([circle])
 
 
 def test_a_key_stays_what_it_is_from_one_version_to_the_next() -> None:
     """A change of this is a change of the rules: then `_RULES` goes up, and every cache begins anew."""
-    key = content_hash("Explain S3.", {"role": "user", "n": [1, 2.5, None]}, model="gpt-5.4", at=NOON, raw=b"\x00")
+    key = content_hash("Explain S3.", {"role": "user", "n": [1, 2.5, None]}, model="gpt-5.4", at=NOON, raw="\x00")
 
-    assert key == "a28827eb25198af1cb32f29103aaffd289f643642541281f4724918fe31fc726"
+    assert key == "0a18a135ca5dad5f6ee6066cd406f18f7e77eec6dbb7fec71577f72634b90823"
 
 
 def test_no_two_of_many_generated_inputs_share_a_key() -> None:
@@ -175,7 +152,11 @@ def test_no_two_of_many_generated_inputs_share_a_key() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(1 - 2**53, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
     max_leaves=12,
 )
@@ -204,7 +185,7 @@ def shuffled(value: Any, chance: random.Random) -> Any:
         items = [(shuffled(key, chance), shuffled(one, chance)) for key, one in value.items()]
         chance.shuffle(items)
         return dict(items)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53:
+    if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value
 
