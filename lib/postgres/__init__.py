@@ -2,6 +2,7 @@
 
 Read in this order: `row_level_security` (the database keeps users apart), `copy_memories` (from SQLite, and between
 servers), `partitioning` (tables parted by users).
+"""
 
 from lib.postgres.partitioning import create_partitioned_tables
 from lib.postgres.row_level_security import as_user, disable_row_level_security, enable_row_level_security

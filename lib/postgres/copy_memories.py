@@ -254,9 +254,9 @@ def _select(connection: Connection, table: Table, *conditions: Any, lock: bool =
     """Read rows in the order of their ids, JSON as the store writes it: equal documents are equal texts."""
     columns = [cast(column, Text).label(column.name) if column.name in _DOCUMENTS else column for column in table.c]
     query = select(*columns).where(*conditions).order_by(table.c.id)
-    rows = [
-        dict(row) for row in connection.execute(query.with_for_update(key_share=True) if lock else query).mappings()
-    ]
+    if lock:
+        query = query.with_for_update(key_share=True)
+    rows = [dict(row) for row in connection.execute(query).mappings()]
     for row in rows:
         for name in row.keys() & set(_DOCUMENTS):
             try:
