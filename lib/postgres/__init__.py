@@ -1,7 +1,7 @@
 """What only PostgreSQL can do for the store.
 
 Read in this order: `row_level_security` (the database keeps users apart), `copy_memories` (from SQLite, and between
-servers), `partitioning` (tables parted by users). Depth: `_copied` (the report and its checksums).
+servers), `partitioning` (tables parted by users).
 """
 
 from lib.postgres.partitioning import create_partitioned_tables

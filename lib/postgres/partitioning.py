@@ -13,9 +13,10 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    inspect,
     text,
 )
-from sqlalchemy.schema import Constraint, CreateIndex, CreateTable
+from sqlalchemy.schema import Constraint, CreateTable
 
 from lib.checks import checked_number
 from lib.database import Lock, wait_for
@@ -28,7 +29,6 @@ PARTITIONED = ("memories", "memory_versions", "memory_index", "archived_memories
 MAX_PARTITIONS = 1000
 _OWNER = "user_id"
 
-_KIND = text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:name)")  # r: a table, p: a partitioned one
 _PARTITIONS = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(:name)")
 
 
@@ -49,15 +49,11 @@ def create_partitioned_tables(engine: Engine, partitions: int = 8) -> None:
         _check_schema(connection, partitions)
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                connection.execute(CreateIndex(index, if_not_exists=True))
         for name in PARTITIONED:
             for number in range(partitions):
-                which = (
-                    f"{name}_p{number} PARTITION OF {name} FOR VALUES WITH (MODULUS {partitions}, REMAINDER {number})"
-                )
-                connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {which}")
-    create_tables(engine)  # adds the triggers
+                bounds = f"FOR VALUES WITH (MODULUS {partitions}, REMAINDER {number})"
+                connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {name}_p{number} PARTITION OF {name} {bounds}")
+    create_tables(engine)  # adds the indexes and the triggers
 
 
 def partitioned_metadata() -> MetaData:
@@ -80,17 +76,14 @@ def partition_sizes(engine: Engine, table: str = "memories") -> dict[str, int]:
     Errors: InvalidInput on SQLite, and for a table that isn't partitioned.
     """
     _check_postgres(engine)
-    if table not in PARTITIONED:
-        raise InvalidInput(f"table must be one of {', '.join(PARTITIONED)}, not {shown(table)}.")
     with autocommit_connection(engine) as connection:
-        names = [name.rpartition(".")[2] for name in connection.scalars(_PARTITIONS, {"name": table})]
+        names = sorted(connection.scalars(_PARTITIONS, {"name": table}), key=lambda name: (len(name), name))
         if not names:
             raise InvalidInput(
-                f"{table} is not partitioned here. create_partitioned_tables(engine) makes it so in an empty schema."
+                f"{shown(table)} is not partitioned here. create_partitioned_tables(engine) makes "
+                f"{', '.join(PARTITIONED)} so, in an empty schema."
             )
-        rows = connection.execute(text(f"SELECT tableoid::regclass::text, count(*) FROM {table} GROUP BY tableoid"))
-        counts = {name.rpartition(".")[2]: count for name, count in rows}
-    return {name: counts.get(name, 0) for name in sorted(names, key=lambda name: (len(name), name))}
+        return {name.rpartition(".")[2]: connection.scalar(text(f"SELECT count(*) FROM {name}")) for name in names}
 
 
 def _partition(table: Table) -> None:
@@ -125,14 +118,10 @@ def _check_postgres(engine: Engine) -> None:
 def _check_schema(connection: Connection, partitions: int) -> None:
     """InvalidInput, if there are tables already that would have to be others."""
     for name in PARTITIONED:
-        kind = connection.scalar(_KIND, {"name": name})
-        if kind is not None and kind != "p":
+        count = len(connection.scalars(_PARTITIONS, {"name": name}).all())
+        if inspect(connection).has_table(name) and count != partitions:
             raise InvalidInput(
-                f"the table {name} is there already, in one piece, and can't be parted in place. Create the tables in "
-                "an empty schema or database, then copy_memories(this, that)."
-            )
-        if kind == "p" and (there := len(connection.execute(_PARTITIONS, {"name": name}).all())) != partitions:
-            raise InvalidInput(
-                f"the table {name} has {there} partitions, not {partitions}, and their number can't be changed in "
-                "place. Create the tables in an empty schema or database, then copy_memories(this, that)."
+                f"the table {name} is there already, {f'in {count} partitions' if count else 'in one piece'}, and "
+                f"can't be parted into {partitions} in place. Create the tables in an empty schema or database, then "
+                "copy_memories(this, that)."
             )

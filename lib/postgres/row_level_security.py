@@ -1,17 +1,20 @@
 """Row-level security on PostgreSQL: even a query that forgot its condition sees the rows of one user."""
 
 import re
+from contextlib import suppress
 
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InternalError, ProgrammingError
 
-from lib.database import MISSING_RIGHT, TOKENS_VIEW, USER_SETTING, BoundUser, Lock, bound, bound_engine, wait_for
+from lib.database import TOKENS_VIEW, USER_SETTING, BoundUser, Lock, bound, bound_engine, wait_for
 from lib.database.tables import USER_ID_LENGTH, Base
 from lib.database.transactions import write_transaction
-from lib.errors import InvalidInput, IsolationUnavailable, TablesMissing, shown
+from lib.errors import InvalidInput, IsolationUnavailable, shown
 from lib.store.values import check_name
 
 ROLE = "workbook_app"
+_TABLES = sorted(name for name, table in Base.metadata.tables.items() if name == "users" or "user_id" in table.columns)
 OWN = f"= current_setting('{USER_SETTING}', true)"  # NULL or empty where nobody is bound: no row then
 
 # What requests need; more than that of none. To lock rows is an UPDATE, too.
@@ -32,12 +35,7 @@ _ROLE = """
     ) AS owns
     FROM pg_roles r WHERE r.rolname = :role
 """
-_TABLES = """
-    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname = ANY(:ours)
-    ORDER BY c.relname
-"""
-_POLICIES = "SELECT policyname FROM pg_policies WHERE schemaname = current_schema() AND tablename = :table"
+_POLICIES = "SELECT count(*) FROM pg_policies WHERE schemaname = current_schema() AND tablename = :table"
 
 
 def as_user(engine: Engine, user_id: str, *, role: str = ROLE) -> Engine:
@@ -75,15 +73,15 @@ def enable_row_level_security(engine: Engine, *, role: str = ROLE) -> None:
     """
     _check(engine, role)
     try:
-        for table in _tables(engine):
+        for table in _TABLES:
             # A transaction for each: who holds one table and waits for the next would meet writers who do it the other
             # way round. A table gets its policy and its rights together, so there is none that is open meanwhile.
             with write_transaction(engine) as connection:
-                _lock(connection)
+                wait_for(connection, Lock.ROW_LEVEL_SECURITY)
                 _make_role(connection, role)
                 _protect(connection, table, role)
     except DBAPIError as error:
-        if _sqlstate(error) != MISSING_RIGHT:
+        if not isinstance(error.orig, InsufficientPrivilege):
             raise
         raise IsolationUnavailable(
             f"{str(error.orig).strip()}. This takes the owner of the tables, with the right to make roles; or else "
@@ -94,28 +92,22 @@ def enable_row_level_security(engine: Engine, *, role: str = ROLE) -> None:
 def disable_row_level_security(engine: Engine, *, role: str = ROLE) -> None:
     """Undo `enable_row_level_security`: policies and rights go, and the role if nothing else depends on it."""
     _check(engine, role)
-    for table in _tables(engine):
+    for name in _TABLES:
         with write_transaction(engine) as connection:
-            _lock(connection)
+            wait_for(connection, Lock.ROW_LEVEL_SECURITY)
             if connection.execute(text(_ROLE), {"role": role}).first() is None:
                 return
-            connection.execute(text(f'REVOKE ALL ON {table} FROM "{role}"'))
-            ours = [name for name in _policies(connection, table) if name in (role, f"{role}_shared")]
-            for policy in ours:
-                connection.execute(text(f'DROP POLICY "{policy}" ON {table}'))
-            if ours and not _policies(connection, table):
-                connection.execute(text(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"))
-                if table == "memory_index":
-                    connection.execute(text(f"DROP VIEW {TOKENS_VIEW}"))
-    with write_transaction(engine) as connection:
-        _lock(connection)
-        connection.execute(text(f'REVOKE ALL ON SCHEMA {_schema(connection)} FROM "{role}"'))
-        try:
-            with connection.begin_nested():
-                connection.execute(text(f'DROP ROLE "{role}"'))
-        except DBAPIError as error:
-            if _sqlstate(error) not in ("2BP01", MISSING_RIGHT):  # others need it, or it isn't ours to drop
-                raise
+            schema = _schema(connection)
+            connection.execute(text(f'REVOKE ALL ON {schema}.{name} FROM "{role}"'))
+            connection.execute(text(f'REVOKE ALL ON SCHEMA {schema} FROM "{role}"'))
+            for policy in (role, f"{role}_shared"):
+                connection.execute(text(f'DROP POLICY IF EXISTS "{policy}" ON {schema}.{name}'))
+            if connection.scalar(text(_POLICIES), {"table": name}) == 0:  # else it is secured for another role, too
+                connection.execute(text(f"ALTER TABLE {schema}.{name} DISABLE ROW LEVEL SECURITY"))
+                if name == "memory_index":
+                    connection.execute(text(f"DROP VIEW IF EXISTS {TOKENS_VIEW}"))
+    with suppress(ProgrammingError, InternalError), write_transaction(engine) as connection:
+        connection.execute(text(f'DROP ROLE "{role}"'))  # it stays where others need it, or it isn't ours to drop
 
 
 def _check(engine: Engine, role: str) -> None:
@@ -132,43 +124,16 @@ def _check(engine: Engine, role: str) -> None:
         )
 
 
-def _tables(engine: Engine) -> list[str]:
-    """Our tables with rows of users."""
-    ours = [
-        table.name for table in Base.metadata.tables.values() if "user_id" in table.columns or table.name == "users"
-    ]
-    with write_transaction(engine) as connection:
-        found = list(connection.scalars(text(_TABLES), {"ours": ours}))
-    if missing := sorted(set(ours) - set(found)):
-        raise TablesMissing(f"there is no table {missing[0]} in this schema. Call create_tables(engine) first.")
-    return found
-
-
-def _lock(connection: Connection) -> None:
-    # IF NOT EXISTS alone still fails when two do it at the same moment.
-    wait_for(connection, Lock.ROW_LEVEL_SECURITY)
-
-
 def _schema(connection: Connection) -> str:
     return connection.scalar(text("SELECT quote_ident(current_schema())"))
 
 
-def _policies(connection: Connection, table: str) -> list[str]:
-    return list(connection.scalars(text(_POLICIES), {"table": table}))
-
-
 def _make_role(connection: Connection, role: str) -> None:
     """Make the role where it is missing, and let the current user take it."""
-    found = connection.execute(text(_ROLE), {"role": role}).first()
-    if found is None:
-        try:
-            with connection.begin_nested():
-                connection.execute(text(f'CREATE ROLE "{role}" NOLOGIN'))
-        except DBAPIError as error:
-            # Roles belong to the whole server, the lock to this database: in another one, somebody was faster.
-            if _sqlstate(error) not in ("42710", "23505"):
-                raise
-    elif found.sees_all or found.owns:
+    there = connection.execute(text(_ROLE), {"role": role}).first()
+    if there is None:
+        connection.execute(text(f'CREATE ROLE "{role}" NOLOGIN'))
+    elif there.sees_all or there.owns:
         raise InvalidInput(
             f"the role {role!r} would see every row: it is a superuser, has BYPASSRLS, or owns the tables. Give "
             "another name, and the role is made."
@@ -180,29 +145,21 @@ def _make_role(connection: Connection, role: str) -> None:
         connection.execute(text(f'GRANT "{role}" TO SESSION_USER{terms}'))
 
 
-def _protect(connection: Connection, table: str, role: str) -> None:
+def _protect(connection: Connection, name: str, role: str) -> None:
     """Give one table its policies, and the role its rights on it."""
-    there = _policies(connection, table)
-    policies = {role: f'FOR ALL TO "{role}" USING ({_owner(table)} {OWN}) WITH CHECK ({_owner(table)} {OWN})'}
-    if table == "content_cache":
+    schema, owner = _schema(connection), "id" if name == "users" else "user_id"
+    table, rights = f"{schema}.{name}", _RIGHTS.get(name, _ALL_RIGHTS)
+    policies = {role: f'FOR ALL TO "{role}" USING ({owner} {OWN}) WITH CHECK ({owner} {OWN})'}
+    if name == "content_cache":
         policies[f"{role}_shared"] = f'FOR SELECT TO "{role}" USING (user_id IS NULL)'
-    rights = _RIGHTS.get(table, _ALL_RIGHTS)
-    enabled = text("SELECT relrowsecurity FROM pg_class WHERE oid = CAST(:table AS regclass)")
     view = [f"CREATE OR REPLACE VIEW {_VIEW}", f'GRANT SELECT ON {TOKENS_VIEW} TO "{role}"']
     statements = [
-        *(view if table == "memory_index" else []),
-        *(f'CREATE POLICY "{name}" ON {table} {rule}' for name, rule in policies.items() if name not in there),
-        *([] if connection.scalar(enabled, {"table": table}) else [f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"]),
+        *(f'DROP POLICY IF EXISTS "{policy}" ON {table}' for policy in policies),
+        *(f'CREATE POLICY "{policy}" ON {table} {rule}' for policy, rule in policies.items()),
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
         f'GRANT {rights} ON {table} TO "{role}"',
-        f'GRANT USAGE ON SCHEMA {_schema(connection)} TO "{role}"',
+        f'GRANT USAGE ON SCHEMA {schema} TO "{role}"',
+        *(view if name == "memory_index" else []),
     ]
     for statement in statements:
         connection.execute(text(statement))
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
-
-
-def _owner(table: str) -> str:
-    return "id" if table == "users" else "user_id"

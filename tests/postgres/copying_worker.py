@@ -11,19 +11,16 @@ from typing import Any
 import lib.postgres.copy_memories
 from lib.database.engine import connect
 
-insert = lib.postgres.copy_memories._insert
+store = lib.postgres.copy_memories._store
 
 
-def insert_and_tell(*arguments: Any) -> set[Any]:
-    ids = insert(*arguments)
-    print("wrote", flush=True)
-    return ids
+def store_and_tell(connection: Any, statement: Any, rows: list[dict[str, Any]]) -> None:
+    store(connection, statement, rows)
+    if rows:
+        print("wrote", flush=True)
 
 
 if __name__ == "__main__":
-    lib.postgres.copy_memories.PAGE_ROWS = (
-        50  # many transactions, so that there is much to be interrupted between and in
-    )
-    lib.postgres.copy_memories._insert = insert_and_tell
+    lib.postgres.copy_memories._store = store_and_tell
     input()
     lib.postgres.copy_memories.copy_memories(connect(os.environ["SOURCE_URL"]), connect(os.environ["TARGET_URL"]))

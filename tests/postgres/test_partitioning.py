@@ -150,7 +150,7 @@ def test_memories_move_into_partitions_and_out_again(store: MemoryStore, parted:
     results = [copy_memories(plain, parted), copy_memories(parted, back), copy_memories(parted, plain)]
 
     assert all(result.verified for result in results)
-    assert [result.copied for result in results] == [50, 50, 0]
+    assert [result.copied for result in results] == [30, 30, 0]
     plain.dispose()
     back.dispose()
 
@@ -246,7 +246,7 @@ def test_tables_in_one_piece_are_left_alone(postgres_engine: Engine) -> None:
 
 
 def test_another_number_of_partitions_is_refused(parted: Engine) -> None:
-    with pytest.raises(InvalidInput, match=r"has 4 partitions, not 8.*copy_memories"):
+    with pytest.raises(InvalidInput, match=r"in 4 partitions, and can't be parted into 8.*copy_memories"):
         create_partitioned_tables(parted, 8)
 
 
@@ -257,5 +257,5 @@ def test_a_number_of_partitions_is_checked(parted: Engine, bad: Any) -> None:
 
 
 def test_a_table_that_is_never_partitioned_has_no_sizes(parted: Engine) -> None:
-    with pytest.raises(InvalidInput, match="table must be one of memories"):
+    with pytest.raises(InvalidInput, match="'users' is not partitioned here"):
         partition_sizes(parted, "users")
