@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="work off jobs on the PostgreSQL of POSTGRES_URL, until Ctrl-C")
     worker.add_argument("--concurrency", type=int, default=1, metavar="N", help="jobs at a time (default: 1)")
+    worker.add_argument("--until-empty", action="store_true", help="work off what waits now, and leave")
     worker.add_argument("--no-weekly", action="store_true", help="don't make the weekly jobs")
     worker.add_argument("--heartbeat-seconds", type=float, default=10, metavar="S", help="the same for all workers")
     worker.add_argument("--while-stdin", action="store_true", help="leave when the standard input ends")
@@ -194,6 +195,10 @@ def _worker(options: argparse.Namespace) -> int:
     engine = connect(pool_size=options.concurrency + 1)
     create_job_tables(engine)
     jobs = Jobs(engine, heartbeat_seconds=options.heartbeat_seconds)
+    if options.until_empty:
+        print(jobs.run_waiting(), flush=True)
+        engine.dispose()
+        return 0
     stop = threading.Event()
     if options.while_stdin:  # whoever started us has ended, or closed it: a way to stop us on Windows as well
 

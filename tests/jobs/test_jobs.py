@@ -661,6 +661,24 @@ def test_on_sqlite_a_worker_says_what_to_do_instead(
     assert "POSTGRES_URL" in capsys.readouterr().err
 
 
+def test_a_worker_until_empty_does_what_waits_and_leaves(
+    postgres: Engine, actor: PracticeModel, monkeypatch, capsys
+) -> None:
+    from lib.workbook.command import main
+
+    jobs = Jobs(postgres)
+    hand_in(jobs, 2)
+    for name, value in (("POSTGRES_URL", url_of(postgres)), ("OPENAI_BASE_URL", actor.url), ("NO_PROXY", "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OPENAI_MODEL", "practice-model")
+
+    code = main(["worker", "--until-empty"])
+
+    assert code == 0
+    assert jobs.log.counts()["extracted"] == 2
+    assert "extracted=2" in capsys.readouterr().out
+
+
 def count(engine: Engine, table: str) -> int:
     with autocommit_connection(engine) as connection:
         return connection.scalar(text(f"SELECT count(*) FROM {table}"))
