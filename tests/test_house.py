@@ -15,7 +15,7 @@ LIB = ROOT / "lib"
 # From the ground up. A wing, or a file of lib's own folder, imports only from floors below its own.
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"config", "checks", "html_table", "text_terms"},
+    {"config", "checks", "records", "text_terms"},
     {"database", "practice"},
     {"store", "llm"},
     {"formation", "retrieval", "cache", "postgres"},
@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
 FLOOR_OF = {place: number for number, floor in enumerate(FLOORS) for place in floor}
 CORE = ("database", "store", "llm", "agent", "formation", "retrieval", "cache")
 # Lines. They only ever come down; on the way to 3,500 for the core, 5,500 for workbook and practice, 13,000 in all.
-MAX_CORE_LINES, MAX_COMPANY_LINES, MAX_LINES = 3_920, 6_150, 14_750
+MAX_CORE_LINES, MAX_COMPANY_LINES, MAX_LINES = 3_880, 5_350, 13_660
 HEAVY = {
     "procrastinate",
     "langchain",

@@ -21,7 +21,7 @@ from lib.formation.consolidation import consolidate, merge_near_duplicates
 from lib.formation.extraction import extract_pending
 from lib.formation.procedures import learn_procedures
 from lib.formation.session_log import SessionLog
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.retrieval.search import reembed, retrieve
 from lib.store._found_by_id import of_user

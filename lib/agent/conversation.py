@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lib.agent.memory_tools import recall_on_demand
+from lib.agent.agents import tool_agent
 from lib.agent.prompt_quoting import RULE
 from lib.agent.system_prompt import Prompt, build_system_prompt, proactive_memories, proactive_prompt
-from lib.agent.tool_agent import tool_agent
+from lib.agent.tools import recall_on_demand
 from lib.checks import checked_number
 from lib.errors import InvalidInput, shown
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory

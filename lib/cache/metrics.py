@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lib.cache._tallies import Address, Tally, cost_saved, table
 from lib.cache.content import Cached
 from lib.database.tables import as_utc
-from lib.html_table import html_table
+from lib.records import html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -13,7 +13,7 @@ from lib.checks import checked_number
 from lib.database.tables import SESSION_STATES, USER_ID_LENGTH, ConversationSession
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.html_table import RecordList
+from lib.records import RecordList
 from lib.store.items import when
 from lib.store.values import check_name, prepare
 

@@ -22,8 +22,8 @@ from lib.formation._episodes import (
 )
 from lib.formation._episodes import users_with_episodes as users_with_episodes
 from lib.formation.deduplication import check_memory, remember_all
-from lib.html_table import html_table
 from lib.llm.structured_output import ask
+from lib.records import html_table
 from lib.store.items import MemoryItem
 from lib.store.memory_store import MemoryStore
 from lib.store.namespaces import (

@@ -20,7 +20,7 @@ from lib.formation import monday_of, users_with_episodes
 from lib.formation.consolidation import consolidate
 from lib.formation.extraction import MAX_CLAIMS, ExtractionReport, extract_claimed
 from lib.formation.session_log import SessionLog
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.store.memory_store import MemoryStore
 
 if TYPE_CHECKING:

@@ -1,11 +1,12 @@
 """Models: the chat model, answers in a schema, embeddings.
 
-Read in this order: `chat_model` (which one, and how it is reached), `structured_output` (an answer that fits a schema,
+Read in this order: `chat` (which model, and how it is reached), `structured_output` (an answer that fits a schema,
 or goes back once), `embeddings` (from a text to a vector, on this computer or by an API).
 """
 
 from lib.llm._endpoints import practice_model
 from lib.llm._prices import DEFAULT_MODEL, PRICES, cost_usd
+from lib.llm.chat import chat_model
 from lib.llm.embeddings import Embedder, default_embedder
 from lib.llm.structured_output import ask
 
@@ -14,6 +15,7 @@ __all__ = [
     "PRICES",
     "Embedder",
     "ask",
+    "chat_model",
     "cost_usd",
     "default_embedder",
     "practice_model",

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from lib.html_table import html_table
+from lib.records import html_table
 
 # What a score is made of, in the order of the bars. The colours are seaborn's colour-blind-safe ones, some of them
 # darker: each has a contrast of more than 3 with a white page and with a black one.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lib.html_table import RecordList
+from lib.records import RecordList
 from lib.retrieval._explanation import PARTS, Explanation
 from lib.store.items import MemoryItem, MemoryList
 

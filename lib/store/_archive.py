@@ -11,7 +11,7 @@ from lib.database import ArchivedMemory
 from lib.database.tables import KEY_LENGTH, NAMESPACE_LENGTH, USER_ID_LENGTH, Memory, UTCDateTime
 from lib.database.transactions import autocommit_connection, hold_user, write_transaction
 from lib.errors import InvalidInput, shown
-from lib.html_table import RecordList
+from lib.records import RecordList
 from lib.store._found_by_id import of_user
 from lib.store.filters import not_lapsed, page
 from lib.store.items import MemoryItem, MemoryList, when

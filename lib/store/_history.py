@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, literal_column, null, sele
 
 from lib.database import PastVersion
 from lib.database.tables import Memory
-from lib.html_table import RecordList
+from lib.records import RecordList
 from lib.store.filters import not_lapsed
 from lib.store.items import short, when
 

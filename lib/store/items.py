@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from lib.html_table import RecordList
+from lib.records import RecordList
 
 CELL_LENGTH = 200  # characters of a value that a table shows
 

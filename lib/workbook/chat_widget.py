@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from lib.agent.conversation import PATTERNS, Answer, Conversation
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.store.memory_store import MemoryStore
 
 if TYPE_CHECKING:

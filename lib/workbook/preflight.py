@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lib.errors import ServerStartError, WorkbookError
-from lib.html_table import RecordList
+from lib.records import RecordList
 
 ROOT = Path(__file__).resolve().parents[2]
 OK, LOOK, FAIL = "ok", "look", "FAIL"  # look: every chapter runs, but something is worth knowing
@@ -164,7 +164,7 @@ def _local_postgres() -> Row:
 
 def check_chat_model() -> Row:
     """Which chat model would be used, and does it answer? A paid one isn't asked; the key is never shown."""
-    from lib.llm.chat_model import chat_model, model_choice
+    from lib.llm.chat import chat_model, model_choice
 
     choice = model_choice()
     if choice.kind == "openai":

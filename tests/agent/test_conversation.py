@@ -8,7 +8,7 @@ from openai import APIError
 
 from lib.agent.conversation import PATTERNS, Conversation
 from lib.errors import InvalidInput
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import PracticeModel, start_practice_model
 from lib.store.memory_store import MemoryStore
 

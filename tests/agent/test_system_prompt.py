@@ -10,7 +10,7 @@ from lib.agent._budget import approximate_tokens
 from lib.agent.prompt_quoting import BEGIN, END
 from lib.agent.system_prompt import BRING_UP, Prompt, adapt, build_system_prompt, proactive_memories, proactive_prompt
 from lib.errors import InvalidInput
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.retrieval.scored_memory import ScoredList
 from lib.store.memory_store import MemoryStore

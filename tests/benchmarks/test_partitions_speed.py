@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from lib.database.engine import connect, create_tables
-from lib.postgres.copy_memories import copy_memories
 from lib.postgres.partitioning import create_partitioned_tables, partition_sizes
+from lib.postgres.transfer import copy_memories
 from lib.practice.local_postgres import start_postgres
 from lib.store.memory_store import MemoryStore
 

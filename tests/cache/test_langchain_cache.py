@@ -21,7 +21,7 @@ from lib.cache.scope import SHARED, for_user
 from lib.database._side_tables import CachedContent
 from lib.database._user_binding import BoundUser, bound_engine
 from lib.errors import DatabaseUnavailable, InvalidInput, NotYourRows
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import PracticeModel
 
 TOOL = {"type": "function", "function": {"name": "recall", "description": "d", "parameters": {"type": "object"}}}

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.agent.tool_agent import memory_agent
+from lib.agent.agents import memory_agent
 from lib.database.engine import connect, create_tables
 from lib.formation.extraction import extract_memories
-from lib.llm.chat_model import chat_model, model_choice
+from lib.llm.chat import chat_model, model_choice
 from lib.store.memory_store import MemoryStore
 
 FACT = {"namespace": "facts", "key": "exam_date", "fact": "The exam is on 22 May 2026."}

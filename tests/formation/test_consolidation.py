@@ -16,7 +16,7 @@ from lib.errors import ExtractionFailed, InvalidInput
 from lib.formation._duplicates import Merged
 from lib.formation.consolidation import MAX_ATTEMPTS, Consolidated, consolidate, merge_near_duplicates
 from lib.formation.deduplication import remember_all
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import PracticeModel
 from lib.store.items import Forgotten
 from lib.store.memory_store import MemoryStore

@@ -13,12 +13,12 @@ import pytest
 from conftest import ROOT
 from sqlalchemy import Engine
 
-from lib.agent.tool_agent import MAX_CALLS, memory_agent
+from lib.agent.agents import MAX_CALLS, memory_agent
 from lib.database.engine import connect
 from lib.errors import ExtractionFailed, InvalidInput
 from lib.formation.extraction import MAX_CLAIMS, ExtractedMemory, extract_memories, extract_pending, transcript_text
 from lib.formation.session_log import SessionLog
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import PracticeModel
 from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import load_sessions

@@ -7,7 +7,7 @@ import pytest
 
 from lib.errors import InvalidInput
 from lib.formation.procedures import learn_procedures
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import PracticeModel
 from lib.store.memory_store import MemoryStore
 

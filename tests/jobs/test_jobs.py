@@ -27,7 +27,7 @@ from lib.formation._episodes import users_with_episodes
 from lib.formation.extraction import MAX_CLAIMS
 from lib.jobs._queue import EXTRACT, MAX_TRIES, JobReport
 from lib.jobs.jobs import RETRY, TEND, WEEKLY, Jobs
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import Behaviour, PracticeModel
 from lib.store.items import Forgotten
 from lib.workbook.trials.jobs import drain, hand_in, outcome, workers

@@ -16,8 +16,8 @@ from lib.database.engine import connect, create_tables
 from lib.database.tables import Base, new_id
 from lib.errors import InvalidInput
 from lib.formation.session_log import SessionLog
-from lib.postgres.copy_memories import copy_memories
 from lib.postgres.partitioning import PARTITIONED, create_partitioned_tables, partition_sizes, partitioned_metadata
+from lib.postgres.transfer import copy_memories
 from lib.retrieval.search import retrieve
 from lib.store.items import Forgotten
 from lib.store.memory_store import MemoryStore

@@ -9,7 +9,7 @@ import pytest
 from conftest import START
 
 from lib.formation import FinishedSession, SessionList
-from lib.html_table import RecordList
+from lib.records import RecordList
 from lib.retrieval.scored_memory import ScoredMemory
 from lib.store._archive import ArchivedItem, ArchivedList
 from lib.store._history import MemoryVersion, VersionList

@@ -7,7 +7,7 @@ import pytest
 from conftest import empty
 from sqlalchemy import Engine
 
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import PracticeModel, start_practice_model
 from lib.store.memory_store import MemoryStore
 from lib.workbook.chat_widget import Chat

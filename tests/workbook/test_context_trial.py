@@ -7,7 +7,7 @@ from conftest import empty
 from sqlalchemy import Engine
 
 from lib.agent.conversation import PATTERNS, Answer
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.store.items import MemoryItem

@@ -6,7 +6,7 @@ import pytest
 from conftest import empty
 from sqlalchemy import Engine
 
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.store.memory_store import MemoryStore
 from lib.workbook.lesson import load_memories, load_sessions

@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
 from lib.errors import InvalidInput
-from lib.html_table import html_table
+from lib.records import html_table
 from lib.retrieval._explanation import PARTS
 from lib.store.memory_store import MemoryStore
 from lib.workbook import plots

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from lib.database.engine import connect, create_tables
 from lib.formation.session_log import SessionLog
-from lib.llm.chat_model import chat_model
+from lib.llm.chat import chat_model
 from lib.practice.practice_model import start_practice_model
 from lib.store.memory_store import MemoryStore
 from lib.workbook.exercises import exercise, expect, try_cases

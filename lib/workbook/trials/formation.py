@@ -13,7 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from sqlalchemy import Engine
 from tqdm.auto import tqdm
 
-from lib.agent.tool_agent import AGENT_PROMPT, WHEN_TO_REMEMBER, memory_agent
+from lib.agent.agents import AGENT_PROMPT, WHEN_TO_REMEMBER, memory_agent
 from lib.formation.extraction import extract_pending
 from lib.formation.session_log import SessionLog
 from lib.llm import cost_usd

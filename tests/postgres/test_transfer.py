@@ -20,14 +20,14 @@ from conftest import ROOT, START, Clock, empty, fresh_schema, sqlite_file_url
 from sqlalchemy import Engine, create_engine, event, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
-import lib.postgres.copy_memories
+import lib.postgres.transfer
 from lib.database import PastVersion
 from lib.database._urls import parse_url
 from lib.database.engine import connect, create_tables
 from lib.database.tables import Base, ConversationSession, Memory, User, new_id
 from lib.errors import InvalidInput, TablesMissing
 from lib.formation.session_log import SessionLog
-from lib.postgres.copy_memories import Copied, CopiedTable, checksum, copy_memories
+from lib.postgres.transfer import Copied, CopiedTable, checksum, copy_memories
 from lib.store.memory_store import MemoryStore
 
 PAIRS = ("sqlite-postgresql", "postgresql-sqlite")  # each kind of database on each side
@@ -215,7 +215,7 @@ def test_json_in_another_layout_arrives_as_the_store_writes_it(postgres_engine: 
 def test_after_an_error_in_the_middle_it_goes_on(pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = pair
     filled(source, users=6)
-    original, calls = lib.postgres.copy_memories._store, 0
+    original, calls = lib.postgres.transfer._store, 0
 
     def failing(*arguments: Any) -> None:
         nonlocal calls
@@ -224,7 +224,7 @@ def test_after_an_error_in_the_middle_it_goes_on(pair: tuple[Engine, Engine], mo
             raise KeyboardInterrupt
         original(*arguments)
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "_store", failing)
+    monkeypatch.setattr(lib.postgres.transfer, "_store", failing)
     interrupted = 0
     while True:
         try:
@@ -333,14 +333,14 @@ def test_a_put_between_our_look_and_our_write_stays(
     filled(source, users=1)
     copy_memories(source, target)
     MemoryStore(target).clear("user-0", "facts")
-    original, overtaken = lib.postgres.copy_memories._store, []
+    original, overtaken = lib.postgres.transfer._store, []
 
     def late(connection: Any, statement: Any, rows: list[dict[str, Any]]) -> None:
         if statement.table.name == "memories" and not overtaken:
             overtaken.append(MemoryStore(target).put("user-0", "facts", "home", {"n": "newer"}))
         original(connection, statement, rows)
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "_store", late)
+    monkeypatch.setattr(lib.postgres.transfer, "_store", late)
 
     result = copy_memories(source, target)
 
@@ -563,7 +563,7 @@ def test_a_fault_in_the_target_is_found(
     source, target = pair
     filled(source)
     where, spoil = FAULTS[fault]
-    original, spoiled = lib.postgres.copy_memories._store, []
+    original, spoiled = lib.postgres.transfer._store, []
 
     def spoiling(connection: Any, statement: Any, rows: list[dict[str, Any]]) -> None:
         if statement.table.name == where and rows and not spoiled:
@@ -572,7 +572,7 @@ def test_a_fault_in_the_target_is_found(
             rows = [*rows[:at], spoil(rows[at]), *rows[at + 1 :]]
         original(connection, statement, rows)
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "_store", spoiling)
+    monkeypatch.setattr(lib.postgres.transfer, "_store", spoiling)
 
     result = copy_memories(source, target)
 
@@ -587,13 +587,13 @@ def test_what_comes_to_the_source_meanwhile_is_noticed_and_comes_with_the_next_c
 ) -> None:
     source, target = pair
     store = filled(source)
-    copy_user = lib.postgres.copy_memories._copy_user
+    copy_user = lib.postgres.transfer._copy_user
 
     def late(source: Engine, target: Engine, user_id: str, report: Copied) -> None:
         copy_user(source, target, user_id, report)
         store.put("aaa", "facts", "late", {})
 
-    monkeypatch.setattr(lib.postgres.copy_memories, "_copy_user", late)
+    monkeypatch.setattr(lib.postgres.transfer, "_copy_user", late)
 
     result = copy_memories(source, target)
 

@@ -11,7 +11,7 @@ import pytest
 from lib.errors import ModelUnavailable
 from lib.llm._endpoints import practice_model
 from lib.llm._prices import DEFAULT_MODEL, PRACTICE_MODEL, PRICES, cost_usd
-from lib.llm.chat_model import chat_model, model_choice
+from lib.llm.chat import chat_model, model_choice
 from lib.practice.practice_model import MODEL_NAME, PracticeModel, start_practice_model
 
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.agent.memory_tools import memory_tools, recall_on_demand
+from lib.agent.tools import memory_tools, recall_on_demand
 from lib.errors import DatabaseUnavailable, InvalidInput
 from lib.formation.deduplication import MAX_FACT_LENGTH
 from lib.store.memory_store import MemoryStore
@@ -102,7 +102,7 @@ def test_a_lost_database_is_told_to_the_model(tools: dict, store: MemoryStore, m
 
     for name in ("get", "put", "search"):
         monkeypatch.setattr(MemoryStore, name, lost)
-    monkeypatch.setattr("lib.agent.memory_tools.retrieve", lost)
+    monkeypatch.setattr("lib.agent.tools.retrieve", lost)
 
     stored = tools["remember"].invoke({"namespace": "facts", "key": "k", "fact": "f"})
     recalled = tools["recall"].invoke({"query": "exam"})

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lib.agent._guards import guards
-from lib.agent.memory_tools import memory_tools
 from lib.agent.prompt_quoting import RULE
+from lib.agent.tools import memory_tools
 from lib.errors import InvalidInput
 from lib.store.memory_store import MemoryStore
 

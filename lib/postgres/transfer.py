@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from lib.database.tables import Base, utcnow
 from lib.database.transactions import add_user, hold_user, read_transaction, write_transaction
 from lib.errors import InvalidInput
-from lib.html_table import html_table
+from lib.records import html_table
 from lib.store.values import prepare
 
 Row = dict[str, Any]  # column -> value, JSON as the store's text; that of a memory has its earlier `versions`, too
