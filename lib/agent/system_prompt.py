@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lib.agent._budget import address_of, addresses_that_fit, approximate_tokens, with_memories
-from lib.checks import checked_number
+from lib.checks import checked_number, renamed
 from lib.errors import InvalidInput
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
 from lib.retrieval.search import MAX_QUERY_LENGTH, Weights, retrieve
@@ -97,6 +97,7 @@ def adapt(store: MemoryStore, user_id: str) -> list[str]:
     return [_rule_of(scored.item) for scored in _rules(store, user_id)]
 
 
+@renamed(turn="query", threshold="min_relevance", k="limit")
 def proactive_memories(
     store: MemoryStore, user_id: str, query: str, *, min_relevance: float = SPEAK_FROM, limit: int = 2
 ) -> ScoredList:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lib.agent.prompt_quoting import quote_memories
-from lib.checks import checked_number
+from lib.checks import checked_number, renamed
 from lib.errors import WorkbookError
 from lib.formation.deduplication import check_memory
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
@@ -71,6 +71,7 @@ def memory_tools(
     return [_tool(remember), recall_on_demand(store, user_id)]
 
 
+@renamed(k="limit")
 def recall_on_demand(store: MemoryStore, user_id: str, *, limit: int = RECALLED) -> "BaseTool":
     """The tool `recall` alone: the model looks things up when it thinks that it should.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 
-from lib.checks import checked_number
+from lib.checks import checked_number, renamed
 from lib.database.tables import NAMESPACE_LENGTH, USER_ID_LENGTH, Memory
 from lib.errors import InvalidInput, shown
 from lib.llm.embeddings import Embedder, default_embedder
@@ -54,6 +54,7 @@ class Weights:
             raise InvalidInput("lexical and semantic can't both be 0: then nothing is relevant. Give one a weight.")
 
 
+@renamed(k="limit")
 def retrieve(
     store: MemoryStore,
     user_id: str,

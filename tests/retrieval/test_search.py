@@ -66,6 +66,16 @@ def test_as_many_come_as_the_limit_allows(store: MemoryStore, ask: Any, limit: i
     assert len(ask("tea", limit=limit)) == min(limit, 3)
 
 
+def test_a_former_name_of_an_option_still_works_and_says_the_new_one(store: MemoryStore, ask: Any) -> None:
+    for key in ("a", "b", "c"):
+        put(store, key, f"tea {key}")
+
+    with pytest.warns(DeprecationWarning, match="k is called limit now"):
+        memories = ask("tea", k=2)
+
+    assert len(memories) == 2
+
+
 @pytest.mark.parametrize("count", [310, 640])
 def test_as_many_come_as_are_asked_for_and_are_there(store: MemoryStore, ask: Any, count: int) -> None:
     def rows(namespace: str) -> list[tuple[str, str, dict[str, Any]]]:
