@@ -16,7 +16,7 @@ from lib.retrieval._candidates import Candidate, ParsedQuery, find_candidates, p
 from lib.retrieval._index import bring_up_to_date
 from lib.retrieval.ranking import BM25_K1, bm25, recency
 from lib.retrieval.scored_memory import ScoredList, ScoredMemory
-from lib.retrieval.superseded import Ranked, newer_versions
+from lib.retrieval.superseded import Ranked, newest_first
 from lib.store.filters import Conditions, check_conditions
 from lib.store.memory_store import MemoryStore
 from lib.store.values import check_name, check_text
@@ -77,7 +77,8 @@ def retrieve(
     namespaces: only these. conditions: filter, topics, key_prefix, since, until, min_confidence, as for `store.search`.
     min_relevance: leave out what is less relevant than this, so that nothing comes back where nothing is known;
         `KNOWN_FROM` was chosen for that on labelled questions. None: the best `limit`, however good.
-    newest_versions: of memories about one thing, the newest takes the best place of all of them: see `superseded`.
+    newest_versions: of memories that tell one thing, the newest takes the best place of all: of those whose value names
+        an older one's key as "supersedes", and of a few more, which are guessed. See `superseded`.
     embedder: None takes the local one. Memories that it hasn't seen are embedded first (see `reembed`).
     Errors: InvalidInput.
 
@@ -106,7 +107,7 @@ def retrieve(
         )
     ranked = _scored(parsed, candidates, state.average_length, weights, half_life_hours, now)
     if newest_versions:
-        ranked = newer_versions(ranked)
+        ranked = newest_first(ranked, parsed.counts)
     # Of equals, the newest first.
     ranked.sort(key=lambda pair: (-pair[1].score, -pair[1].item.updated_at.timestamp(), -pair[0].index_id))
     memories = [memory for _, memory in ranked if min_relevance is None or memory.relevance >= min_relevance]

@@ -1,89 +1,93 @@
-"""Newer versions: of two memories about one thing, the newer one is right, though the older may sound more like it."""
+"""Superseded memories: of two that tell one thing the newer is right, even if the older sounds more like the query."""
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from lib.retrieval._candidates import Candidate
 from lib.retrieval.scored_memory import ScoredMemory
 from lib.store.items import MemoryItem
 from lib.store.namespaces import EPISODIC, TYPES
-from lib.store.values import topics_of
-from lib.text_terms import words
 
-MAX_COMPARED = 30  # of the ranking's top
-# Cosine from which two memories of one namespace are about one thing: if they also have a topic in common, or if
-# their keys are alike but for numbers (exam_date, exam_date_2). Measured on the people in data/.
-SAME_WITH_TOPIC, SAME_WITH_KEY = 0.75, 0.35
-MIN_RELEVANCE = 0.5  # of the older one's: the newer must be an answer, too
-
-_NUMBER = re.compile(r"\d+")
+MAX_COMPARED = 30  # of the ranking's top; one that says what it supersedes may stand anywhere
+# What is guessed needs a word of change in the newer one, and two sentences that are alike: by their vectors, or a
+# little less by these and in that share of the words. English; in other languages only `supersedes` counts.
+CHANGE = re.compile(
+    r"\b(?:now|no longer|not any ?more|instead|moved?|chang\w+|since|switch\w*|replac\w*|became|becomes?|g[ai]ven? up|"
+    r"left|sold|drop\w*|cut|raised|lowered|migrat\w*|rebook\w*|retired|slipped|upgrad\w*|second time|not \w+:?|"
+    r"from \w+ on|from (?:\d|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*)\b",
+    re.IGNORECASE,
+)
+MIN_ALIKE, MIN_NEARLY_ALIKE, MIN_SHARED_WORDS = 0.7, 0.6, 0.4
+MIN_RELEVANCE = 0.7  # of the older one's: the newer must be an answer, too
 
 Ranked = list[tuple[Candidate, ScoredMemory]]
 
 
-def newer_versions(ranked: Ranked) -> Ranked:
-    """The same memories, where versions of one thing have exchanged their scores: the newest has the best of them.
+def newest_first(ranked: Ranked, terms: Collection[str]) -> Ranked:
+    """Return the same memories, where those that tell one thing have exchanged their scores: the newest has the best.
 
-    All others keep their places: a newer version takes that of the older one, and pushes nothing else down. An
-    episode has no versions: what happened, happened.
+    All others keep their places: a newer one takes that of the older one, and pushes nothing else down. An episode is
+    never superseded: what happened, happened. terms: the stems of the query.
     """
-    import numpy as np
-
-    order = sorted(range(len(ranked)), key=lambda i: -ranked[i][1].score)[:MAX_COMPARED]
-    if len(order) < 2:
-        return ranked
-    vectors = np.stack([candidate.vector for candidate, _ in ranked])
-    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    groups: dict[int, set[int]] = {}  # each memory that has versions -> all of them, itself too
-    for older in order:
-        if _episodic(ranked[older][1].item):
-            continue
-        alike = vectors @ vectors[older]
-        newer = [
-            i
-            for i in np.flatnonzero(alike >= SAME_WITH_KEY).tolist()
-            if is_newer_version(ranked[i], ranked[older], alike[i])
-        ]
-        if newer:
+    order = sorted(range(len(ranked)), key=lambda i: -ranked[i][1].score)
+    top = order[:MAX_COMPARED]
+    may_be_newer = [*top, *(i for i in order[MAX_COMPARED:] if superseded_keys(ranked[i][1].item))]
+    groups: dict[int, set[int]] = {}  # each memory that is superseded, or supersedes -> all of them, itself too
+    for older in top:
+        if newer := [i for i in may_be_newer if is_newer_version(ranked[i], ranked[older], terms)]:
             together = set().union(*(groups.get(i, {i}) for i in (older, *newer)))
             groups |= dict.fromkeys(together, together)
     result = list(ranked)
     for versions in {id(group): group for group in groups.values()}.values():
-        newest_first = sorted(versions, key=lambda i: (ranked[i][1].item.updated_at, i), reverse=True)
+        newest = sorted(versions, key=lambda i: (ranked[i][1].item.updated_at, i), reverse=True)
         scores = sorted((ranked[i][1].score for i in versions), reverse=True)
-        for i, score in zip(newest_first, scores, strict=True):
+        for i, score in zip(newest, scores, strict=True):
             candidate, scored = ranked[i]
             if score != scored.score:
-                oldest_key, newest_key = (ranked[newest_first[at]][1].item.key for at in (-1, 0))
+                oldest_key, newest_key = (ranked[newest[at]][1].item.key for at in (-1, 0))
                 note = f"newer than {oldest_key}" if score > scored.score else f"older than {newest_key}"
                 result[i] = candidate, replace(scored, score=score, note=note)
     return result
 
 
-def is_newer_version(this: tuple[Candidate, ScoredMemory], than: tuple[Candidate, ScoredMemory], alike: float) -> bool:
-    """Whether one memory is a newer version of the other. alike: the cosine of their vectors."""
-    new, old = this[1], than[1]
-    if new.item.namespace != old.item.namespace or new.item.updated_at <= old.item.updated_at or _episodic(new.item):
+def is_newer_version(
+    this: tuple[Candidate, ScoredMemory], than: tuple[Candidate, ScoredMemory], terms: Collection[str]
+) -> bool:
+    """Tell whether one memory supersedes the other: because it says so, or by a guess that rather misses one.
+
+    Keys count for nothing: `doc7` and `doc8` may be anything.
+    """
+    (new, scored), (old, scored_old) = this, than
+    if new.item.namespace != old.item.namespace or new.item.updated_at <= old.item.updated_at or _episodic(old.item):
         return False
-    if new.relevance < MIN_RELEVANCE * old.relevance:
+    if scored_old.parts.get("time", 0.0) > scored.parts.get("time", 0.0):  # asked about March: what was right in March
         return False
-    if old.parts.get("time", 0.0) > new.parts.get("time", 0.0):  # asked about March: what was right in March
-        return False
-    if (named := _key_words(new.item.key)) and named == _key_words(old.item.key):  # a number alone names nothing
+    if old.item.key in superseded_keys(new.item):
         return True
-    return bool(alike >= SAME_WITH_TOPIC and _topics(new.item) & _topics(old.item))
+    if _episodic(new.item) or scored.relevance < MIN_RELEVANCE * scored_old.relevance:
+        return False
+    shared = old.terms.keys() & new.terms.keys()
+    if any(term in old.terms and term not in shared for term in terms):  # asked for by name: chemistry, not physics
+        return False
+    content = new.item.value.get("content")
+    if not isinstance(content, str) or not CHANGE.search(content):
+        return False
+    alike = float(new.vector @ old.vector)
+    in_words = len(shared) >= MIN_SHARED_WORDS * max(1, min(len(old.terms), len(new.terms)))
+    return alike >= MIN_ALIKE or (alike >= MIN_NEARLY_ALIKE and in_words)
 
 
-def _key_words(key: str) -> list[str]:
+def superseded_keys(item: MemoryItem) -> set[str]:
+    """Return the keys of the memories in its namespace that a memory supersedes, by "supersedes" in its value.
+
+    >>> from datetime import UTC, datetime
+    >>> value = {"content": "The exam is on 29 May.", "supersedes": "exam_date"}
+    >>> superseded_keys(MemoryItem("ada", "facts", "k7", value, datetime.now(UTC), datetime.now(UTC)))
+    {'exam_date'}
     """
-    >>> _key_words("exam_date_2026-05") == _key_words("exam_date")
-    True
-    """
-    return words(_NUMBER.sub(" ", key.replace("_", " ")))
-
-
-def _topics(item: MemoryItem) -> set[str]:
-    return set(topics_of(item.value))
+    named = item.value.get("supersedes")
+    return {key for key in (named if isinstance(named, list) else [named]) if isinstance(key, str)} - {item.key}
 
 
 def _episodic(item: MemoryItem) -> bool:

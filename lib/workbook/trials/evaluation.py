@@ -1,6 +1,6 @@
 """Whether retrieval works: recall, rank and restraint on questions whose answers are known."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -85,21 +85,36 @@ def older_versions(memories: Iterable[Mapping[str, Any]]) -> dict[str, list[str]
     }
 
 
-def store_all_versions(store_at: Callable[[datetime], MemoryStore], memories: Iterable[Mapping[str, Any]]) -> dict:
+def store_all_versions(
+    store_at: Callable[[datetime], MemoryStore],
+    memories: Iterable[Mapping[str, Any]],
+    *,
+    name: Callable[[int], str] | None = None,
+    linked: bool = False,
+) -> dict[tuple[str, str, str], str]:
     """Store memories as an agent does that never looks whether it has a key already: nothing is replaced.
 
-    store_at: gives the store at a moment, so that each memory is as old as it was said. A later version of `exam_date`
-    becomes `exam_date_2`. Returns (user_id, namespace, key) -> id.
+    store_at: gives the store at a moment, so that each memory is as old as it was said.
+    name: gives the key of a person's memory number 0, 1, 2 …; None: its own, a later version of `exam_date` becoming
+        `exam_date_2`. linked: whether each value says which key it supersedes.
+    Returns (user_id, namespace, key) -> id.
     """
     ids: dict[tuple[str, str, str], str] = {}
+    numbers: Counter[str] = Counter()
+    last: dict[tuple[str, str, str], str] = {}  # address in the data -> key of its last version
     for memory in sorted(memories, key=lambda memory: memory["valid_from"]):
-        address = (memory["person"], memory["namespace"], memory["key"])
+        person, namespace, key = original = memory["person"], memory["namespace"], memory["key"]
         number = 2
-        while address in ids:
-            address = (*address[:2], f"{memory['key']}_{number}")
-            number += 1
-        ids[address] = memory["id"]
+        while name is None and (person, namespace, key) in ids:
+            key, number = f"{memory['key']}_{number}", number + 1
+        if name is not None:
+            key = name(numbers[person])
+        numbers[person] += 1
+        ids[person, namespace, key] = memory["id"]
         value = {name: memory[name] for name in ("content", "type", "topics", "confidence")}
         value["source"] = memory["source_session"]
-        store_at(datetime.fromisoformat(memory["valid_from"])).put(*address, value)
+        if linked and original in last:
+            value["supersedes"] = last[original]
+        last[original] = key
+        store_at(datetime.fromisoformat(memory["valid_from"])).put(person, namespace, key, value)
     return ids

@@ -91,6 +91,18 @@ def by_multiplied(store: MemoryStore, ids: Ids, recency: Callable[[float], float
     return _ids_of(find, ids)
 
 
+def by_order(
+    store: MemoryStore, ids: Ids, reorder: Callable[[Sequence[ScoredMemory]], Iterable[ScoredMemory]]
+) -> Retriever:
+    """Words and meaning, put into another order by a function of yours."""
+
+    def find(user_id: str, question: str) -> Iterable[MemoryItem]:
+        ranked = retrieve(store, user_id, question, limit=ASKED_FOR, newest_versions=False)
+        return [scored.item for scored in reorder(ranked)]
+
+    return _ids_of(find, ids)
+
+
 def _ids_of(find: Callable[[str, str], Iterable[MemoryItem]], ids: Ids) -> Retriever:
     return lambda user_id, question: [ids[user_id, item.namespace, item.key] for item in find(user_id, question)]
 
