@@ -118,8 +118,21 @@ def ungated_rank(memories):
     return sorted(memories, key=lambda m: m["relevance"] + 0.1 * 0.5 ** (m["age_days"] / 30), reverse=True)
 
 
-def last_in_the_list(memories):
-    return {re.sub(r"_\d+$", "", key): content for key, _, content in memories}
+def contents(memories):
+    return [memory["content"] for memory in memories]
+
+
+def newest_by_numbers(memories):
+    newest = {re.sub(r"\d+$", "", memory["key"]): memory["content"] for memory in memories}
+    return list(newest.values())
+
+
+def superseded_within_the_list_so_far(memories):
+    current = {}
+    for memory in memories:
+        current.pop(memory.get("supersedes"), None)
+        current[memory["key"]] = memory["content"]
+    return list(current.values())
 
 
 def stopping_fit(memories, budget):
@@ -275,8 +288,11 @@ WRONG = [
     ("5.3", multiplying_rank, "multiply with age"),
     ("5.3", lambda memories: sorted(memories, key=lambda m: m["relevance"], reverse=True), "gets a bonus"),
     ("5.3", ungated_rank, "at least half"),
-    ("5.4", lambda memories: {key: content for key, _, content in memories}, "without its number"),
-    ("5.4", last_in_the_list, "newest day counts"),
+    ("5.4", contents, "isn't the `supersedes` of another one"),
+    ("5.4", newest_by_numbers, "isn't the `supersedes` of another one"),
+    ("5.4", superseded_within_the_list_so_far, "isn't the `supersedes` of another one"),
+    ("5.4", lambda ms: contents([m for m in ms if not m.get("supersedes")]), "whatever it supersedes itself"),
+    ("5.4", lambda ms: sorted(contents([m for m in ms if m["key"] not in ("k1", "k7")])), "of another one"),
     ("6.1", stopping_fit, "c behind it fits"),
     (
         "6.1",

@@ -1,7 +1,5 @@
 """Checks of chapter 05: a half-life, recall, relevance before age, and the newest version."""
 
-from datetime import date
-
 from lib.workbook.exercises import exercise, expect, try_cases, wrong
 
 
@@ -60,12 +58,13 @@ def rank(answer):
 @exercise("5.4")
 def current(answer):
     memories = [
-        ("exam_date_2", date(2026, 5, 6), "18 June"),
-        ("cat", date(2026, 3, 3), "Pixel"),
-        ("exam_date_10", date(2026, 8, 26), "25 September"),
-        ("exam_date", date(2026, 3, 3), "22 May"),
-        ("exam_place", date(2026, 5, 7), "Lund"),
+        {"key": "k7", "content": "18 June", "supersedes": "k1"},
+        {"key": "k1", "content": "22 May"},
+        {"key": "k2", "content": "Pixel"},
+        {"key": "k9", "content": "25 September", "supersedes": "k7"},
+        {"key": "k10", "content": "Lund", "supersedes": "k0"},
     ]
-    right = {"exam_date": "25 September", "cat": "Pixel", "exam_place": "Lund"}
-    expect(answer(memories), right, "each key without its number once, with the newest: the newest day counts")
-    expect(answer([]), {}, "of no memories, none is current: return an empty dict")
+    why = "a memory is current if its key isn't the `supersedes` of another one, whatever it supersedes itself"
+    expect(answer(memories), ["Pixel", "25 September", "Lund"], why)
+    expect(answer(memories[::-1]), ["Lund", "25 September", "Pixel"], "keep the order of the list")
+    expect(answer([]), [], "of no memories, none is current: return an empty list")
