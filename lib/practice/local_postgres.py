@@ -249,6 +249,6 @@ def _quoted(value: str) -> str:
     r"""A value as postgresql.conf wants it.
 
     >>> print(_quoted("it's"), _quoted("C:\\x"))
-    'it''s' 'C:\\\\x'
+    'it''s' 'C:\\x'
     """
     return "'" + value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n") + "'"
