@@ -35,6 +35,8 @@ def renamed(**names: str) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             for former in names.keys() & options.keys():
+                if names[former] in options:
+                    raise InvalidInput(f"{former} is called {names[former]} now; both were given. Leave {former} out.")
                 warnings.warn(f"{former} is called {names[former]} now", DeprecationWarning, stacklevel=2)
                 options[names[former]] = options.pop(former)
             return function(*args, **options)

@@ -72,6 +72,8 @@ def test_a_former_name_of_an_option_still_works_and_says_the_new_one(store: Memo
 
     with pytest.warns(DeprecationWarning, match="k is called limit now"):
         memories = ask("tea", k=2)
+    with pytest.raises(InvalidInput, match="both were given"):
+        ask("tea", k=2, limit=3)
 
     assert len(memories) == 2
 
